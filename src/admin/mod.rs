@@ -1,0 +1,1 @@
+//! The commands of `papayad`, one file a command.

@@ -1,0 +1,1 @@
+//! The commands of `papaya`, one file a command.

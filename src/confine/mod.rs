@@ -1,0 +1,1 @@
+//! What a process gives up: one interface, one backend per operating system.

@@ -1,0 +1,23 @@
+//! papayachat: a hardened, privilege-separated chat daemon and its terminal client.
+//!
+//! The map, from the top down; a module uses only what stands below it:
+//!
+//! - [`admin`], [`client`]: the commands of `papayad` and of `papaya`, one file a command.
+//! - [`daemon`]: one file a process, and under it the channels between two processes.
+//! - [`confine`]: what a process gives up, one interface with one backend per operating system.
+//! - [`room`]: the append-only log, its records and its locks.
+//! - [`wire`]: what client and server say to each other; pure, no I/O.
+//! - [`token`], [`ticket`], [`config`], [`exit`]: plain values and their parsers.
+//! - [`sys`]: the only unsafe code.
+
+pub mod admin;
+pub mod client;
+pub mod config;
+pub mod confine;
+pub mod daemon;
+pub mod exit;
+pub mod room;
+pub mod sys;
+pub mod ticket;
+pub mod token;
+pub mod wire;
