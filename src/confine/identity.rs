@@ -1,0 +1,1 @@
+//! Who a process is, and that it can never be root again.
