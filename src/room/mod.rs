@@ -1,4 +1,7 @@
 //! The room: an append-only log of records, and the locks that keep it whole.
 
+pub mod holder;
+mod lock;
+pub mod log;
 pub mod offset;
 pub mod record;

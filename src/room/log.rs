@@ -1,0 +1,469 @@
+//! The log on the disk: opening it, appending to it, reading it, all under its locks.
+//!
+//! The keeper opens ([`Files`]) and passes on fresh open file descriptions; RECV appends
+//! ([`Appender`]); SEND reads ([`Reader`]). What is read is hostile: nothing here trusts the
+//! file's contents. Touches nothing but the descriptors it was given.
+
+use std::fmt;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use jiff::Timestamp;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
+use nix::unistd::{fdatasync, write};
+
+use super::holder::{self, FileId, LockIds};
+use super::lock::{self, Stop};
+use super::offset::Offset;
+use super::record::{Batch, TORN_MARK};
+use crate::config::Durability;
+
+/// The log's name in the state directory.
+pub const LOG: &str = "room.log";
+/// The name of the file that only serves as a lock: the gate in front of the log.
+pub const GATE: &str = "room.gate";
+
+/// How far [`Reader::end`] looks back for the end of a line.
+const LOOK_BACK: u64 = 8 << 20;
+
+/// What went wrong with the log.
+#[derive(Debug, PartialEq, Eq)]
+pub enum LogError {
+    /// A call failed: what was tried, on which file, and why.
+    Call {
+        /// What was tried, as a verb.
+        verb: &'static str,
+        /// On which file.
+        file: &'static str,
+        /// Why it failed.
+        errno: Errno,
+    },
+    /// The file is something else than a regular file.
+    NotAFile(&'static str),
+    /// The file was replaced by another while the room was open.
+    Replaced(&'static str),
+    /// The log ends before the offset that was to be read: it was cut.
+    Cut {
+        /// The offset that was to be read.
+        at: Offset,
+        /// The log's size.
+        size: Offset,
+    },
+    /// A signal ended the wait for a lock.
+    Stopped,
+}
+
+/// The log's files as the keeper holds them.
+#[derive(Debug)]
+pub struct Files {
+    dir: OwnedFd,
+    /// Kept open so that the inode cannot be used again while we compare with it.
+    log: OwnedFd,
+    gate: OwnedFd,
+}
+
+/// Open file descriptions for one RECV; nobody else has them.
+#[derive(Debug)]
+pub struct AppenderFds {
+    /// The log, write-only and append-only.
+    pub log: OwnedFd,
+    /// The log, read-only: for its last byte.
+    pub tail: OwnedFd,
+    /// The gate.
+    pub gate: OwnedFd,
+}
+
+/// Open file descriptions for one SEND; nobody else locks them.
+#[derive(Debug)]
+pub struct ReaderFds {
+    /// The log, read-only.
+    pub log: OwnedFd,
+    /// The gate.
+    pub gate: OwnedFd,
+}
+
+/// Appends to the log.
+pub struct Appender {
+    log: OwnedFd,
+    tail: OwnedFd,
+    gate: OwnedFd,
+    stop: Stop,
+}
+
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// So many records, from the first on, are whole in the log; the others are not, and never
+    /// will be.
+    pub stored: usize,
+    /// Where the first record stands.
+    pub at: Offset,
+    /// Whether the last writer was torn, and its record has been marked so.
+    pub repaired: bool,
+    /// Why not all were stored (`ENOSPC`, `EDQUOT`, `EFBIG`, `EIO`); if all were, why they could
+    /// not be flushed to the disk.
+    pub problem: Option<Errno>,
+}
+
+/// Reads the log from a position on.
+pub struct Reader {
+    log: OwnedFd,
+    gate: OwnedFd,
+    position: Offset,
+    behind: bool,
+    stop: Stop,
+}
+
+impl Files {
+    /// Opens `room.log` and `room.gate` in the directory, and creates (mode 0640) what is missing.
+    ///
+    /// # Errors
+    /// A call failed (`EACCES`, `ELOOP` for a symbolic link, …), or one is not a regular file.
+    pub fn open(dir: BorrowedFd<'_>) -> Result<Self, LogError> {
+        let dir = dir
+            .try_clone_to_owned()
+            .map_err(|e| call("duplicate", "state directory", errno_of(&e)))?;
+        let log = open_or_create(&dir, LOG)?;
+        let gate = open_or_create(&dir, GATE)?;
+        Ok(Self { dir, log, gate })
+    }
+
+    /// Fresh open file descriptions for a RECV.
+    ///
+    /// # Errors
+    /// As [`Files::open`]; and [`LogError::Replaced`].
+    pub fn appender_fds(&self) -> Result<AppenderFds, LogError> {
+        Ok(AppenderFds {
+            log: self.fresh(LOG, OFlag::O_WRONLY | OFlag::O_APPEND)?,
+            tail: self.fresh(LOG, OFlag::O_RDONLY)?,
+            gate: self.fresh(GATE, OFlag::O_RDONLY)?,
+        })
+    }
+
+    /// Fresh open file descriptions for a SEND; errors as [`Files::appender_fds`].
+    pub fn reader_fds(&self) -> Result<ReaderFds, LogError> {
+        Ok(ReaderFds {
+            log: self.fresh(LOG, OFlag::O_RDONLY)?,
+            gate: self.fresh(GATE, OFlag::O_RDONLY)?,
+        })
+    }
+
+    /// Flushes the log to the disk: what `durability = "interval"` does once a second.
+    ///
+    /// # Errors
+    /// What fdatasync(2) says.
+    pub fn sync(&self) -> Result<(), LogError> {
+        fdatasync(&self.log).map_err(|e| call("flush", LOG, e))
+    }
+
+    /// How the kernel's list of locks names the two files: found by locking them for a moment
+    /// and looking the lock up, since with overlays and some file systems fstat(2) has other
+    /// numbers. Where that is not possible, fstat's are taken.
+    ///
+    /// # Errors
+    /// What flock(2) or fstat(2) say. Waits while somebody holds a lock.
+    pub fn lock_ids(&self) -> Result<LockIds, LogError> {
+        Ok(LockIds { log: self.lock_id(LOG)?, gate: self.lock_id(GATE)? })
+    }
+
+    fn lock_id(&self, name: &'static str) -> Result<FileId, LogError> {
+        let file = self.fresh(name, OFlag::O_RDONLY)?;
+        let never: Stop = Box::new(|| false);
+        let held = lock::shared(&file, &never).map_err(|e| call("lock", name, e))?;
+        let listed = std::fs::File::open(holder::LOCKS)
+            .and_then(|list| holder::held_by(std::process::id(), &mut list.take(holder::MAX_LIST)));
+        drop(held);
+        match listed {
+            Ok(Some(id)) => Ok(id),
+            _ => Ok(FileId::of(&stat(&file, name)?)),
+        }
+    }
+
+    /// A new open file description of the file that was there when the room was opened.
+    fn fresh(&self, name: &'static str, how: OFlag) -> Result<OwnedFd, LogError> {
+        let file = open_regular(&self.dir, name, how)?;
+        let known = if name == LOG { &self.log } else { &self.gate };
+        let (new, old) = (stat(&file, name)?, stat(known, name)?);
+        if (new.st_dev, new.st_ino) != (old.st_dev, old.st_ino) {
+            return Err(LogError::Replaced(name));
+        }
+        Ok(file)
+    }
+}
+
+impl Appender {
+    /// An appender on descriptors that no other process locks.
+    pub fn new(fds: AppenderFds) -> Self {
+        let AppenderFds { log, tail, gate } = fds;
+        Self { log, tail, gate, stop: Box::new(|| false) }
+    }
+
+    /// Has `stop` asked whenever a signal interrupts the wait for a lock.
+    pub fn stop_when(self, stop: impl Fn() -> bool + Send + 'static) -> Self {
+        Self { stop: Box::new(stop), ..self }
+    }
+
+    /// Appends the batch under the exclusive lock, stamped with the time that `now` gives once the
+    /// lock is held. The caller rings the bell afterwards.
+    ///
+    /// If the last writer was torn, its record is ended with [`TORN_MARK`] first. If space runs
+    /// out, [`Appended`] tells which records are whole in the log.
+    ///
+    /// # Errors
+    /// Nothing was stored: the lock could not be had, or the log could not be looked at.
+    pub fn append(
+        &mut self,
+        batch: &mut Batch,
+        now: impl Fn() -> Timestamp,
+        durability: Durability,
+    ) -> Result<Appended, LogError> {
+        let gate = lock::exclusive(&self.gate, &self.stop).map_err(|e| lock_error(GATE, e))?;
+        let _lock = lock::exclusive(&self.log, &self.stop).map_err(|e| lock_error(LOG, e))?;
+        drop(gate);
+        let size = size_of(&self.log)?;
+        let repaired = self.is_torn(size)?;
+        batch.stamp(now());
+        let (bytes, mark) = if repaired {
+            (batch.bytes_behind_mark(), TORN_MARK.len())
+        } else {
+            (batch.bytes(), 0)
+        };
+        let (written, mut problem) = self.write_all(bytes);
+        // Each record ends with the only line end it has.
+        let stored = match bytes.get(mark..written) {
+            Some(records) => records.iter().filter(|&&b| b == b'\n').count(),
+            None => 0,
+        };
+        if durability == Durability::Always && stored > 0 {
+            problem = problem.or(fdatasync(&self.log).err());
+        }
+        Ok(Appended { stored, at: Offset(size).plus(mark), repaired, problem })
+    }
+
+    /// Whether the log's last line lacks its end.
+    fn is_torn(&self, size: u64) -> Result<bool, LogError> {
+        let Some(last) = size.checked_sub(1) else { return Ok(false) };
+        let mut byte = [b'\n'];
+        read_at(&self.tail, &mut byte, Offset(last))?;
+        Ok(byte != *b"\n")
+    }
+
+    /// Writes as much as there is space for; how much that was, and why not more.
+    fn write_all(&self, bytes: &[u8]) -> (usize, Option<Errno>) {
+        let mut written = 0;
+        while written < bytes.len() {
+            match write(&self.log, &bytes[written..]) {
+                // A regular file never takes nothing without an error; do not wait for it here.
+                Ok(0) => return (written, Some(Errno::EIO)),
+                // After a short write the next one names the reason, or goes on.
+                Ok(n) => written += n,
+                Err(Errno::EINTR) if !(self.stop)() => {}
+                Err(errno) => return (written, Some(errno)),
+            }
+        }
+        (written, None)
+    }
+}
+
+impl Reader {
+    /// A reader on descriptors that no other process locks, which begins at `position`.
+    pub fn new(fds: ReaderFds, position: Offset) -> Self {
+        let ReaderFds { log, gate } = fds;
+        // Until it has seen the end, it counts as one that has much to catch up with.
+        Self { log, gate, position, behind: true, stop: Box::new(|| false) }
+    }
+
+    /// Has `stop` asked whenever a signal interrupts the wait for a lock.
+    pub fn stop_when(self, stop: impl Fn() -> bool + Send + 'static) -> Self {
+        Self { stop: Box::new(stop), ..self }
+    }
+
+    /// The offset of the first byte that the next read gives.
+    pub fn position(&self) -> Offset {
+        self.position
+    }
+
+    /// Goes on at another offset.
+    pub fn seek(&mut self, position: Offset) {
+        self.position = position;
+        self.behind = true;
+    }
+
+    /// Reads the whole lines that come next into `buf`; where they begin, and how many bytes.
+    /// `None`: there is nothing more now; wait for the bell.
+    ///
+    /// A torn line at the end is not given before a later writer has ended it. A line longer
+    /// than `buf` (none of ours, if `buf` has room for [`max_len`](super::record::max_len)) is
+    /// given in pieces.
+    ///
+    /// # Errors
+    /// The lock could not be had, reading failed, or the log was cut. The position stays.
+    pub fn read(&mut self, buf: &mut [u8]) -> Result<Option<(Offset, usize)>, LogError> {
+        let (at, behind) = (self.position, self.behind);
+        let (filled, size) = self.locked(behind, |log| {
+            let filled = read_at(log, buf, at)?;
+            // Only a read that gives nothing can be beyond the end.
+            Ok((filled, if filled == 0 { size_of(log)? } else { at.0 }))
+        })?;
+        if size < at.0 {
+            return Err(LogError::Cut { at, size: Offset(size) });
+        }
+        self.behind = filled == buf.len();
+        let whole = match buf[..filled].iter().rposition(|&b| b == b'\n') {
+            Some(last) => last + 1,
+            None if self.behind => filled,
+            None => 0,
+        };
+        self.position = at.plus(whole);
+        Ok((whole > 0).then_some((at, whole)))
+    }
+
+    /// The log's size in bytes; its last line may be torn.
+    ///
+    /// # Errors
+    /// The lock could not be had, or fstat(2) failed.
+    pub fn size(&self) -> Result<Offset, LogError> {
+        self.locked(true, |log| size_of(log).map(Offset))
+    }
+
+    /// The end of the last whole line: whoever has read up to here has all that there is.
+    ///
+    /// Looks back at most 8 MiB; if no line ends there, that place is taken.
+    ///
+    /// # Errors
+    /// As [`Reader::size`].
+    pub fn end(&self) -> Result<Offset, LogError> {
+        self.locked(true, |log| {
+            let size = size_of(log)?;
+            let limit = size.saturating_sub(LOOK_BACK);
+            let mut chunk = [0; 4096];
+            let mut hi = size;
+            while hi > limit {
+                let lo = hi.saturating_sub(chunk.len() as u64).max(limit);
+                let part = &mut chunk[..(hi - lo) as usize];
+                let filled = read_at(log, part, Offset(lo))?;
+                if let Some(last) = part[..filled].iter().rposition(|&b| b == b'\n') {
+                    return Ok(Offset(lo).plus(last + 1));
+                }
+                hi = lo;
+            }
+            Ok(Offset(limit))
+        })
+    }
+
+    /// Reads bytes at any offset under the lock, without moving the position; how many, which is
+    /// less than `buf` has room for only at the end of the log.
+    ///
+    /// # Errors
+    /// The lock could not be had, or reading failed.
+    pub fn read_at(&self, buf: &mut [u8], at: Offset) -> Result<usize, LogError> {
+        self.locked(true, |log| read_at(log, buf, at))
+    }
+
+    fn locked<T>(
+        &self,
+        through_gate: bool,
+        job: impl FnOnce(&OwnedFd) -> Result<T, LogError>,
+    ) -> Result<T, LogError> {
+        let gate = match through_gate {
+            true => Some(lock::exclusive(&self.gate, &self.stop).map_err(|e| lock_error(GATE, e))?),
+            false => None,
+        };
+        let _lock = lock::shared(&self.log, &self.stop).map_err(|e| lock_error(LOG, e))?;
+        // Open again before reading, so that readers do not exclude readers.
+        drop(gate);
+        job(&self.log)
+    }
+}
+
+fn open_or_create(dir: &OwnedFd, name: &'static str) -> Result<OwnedFd, LogError> {
+    match open_regular(dir, name, OFlag::O_RDONLY) {
+        Err(LogError::Call { errno: Errno::ENOENT, .. }) => create(dir, name),
+        other => other,
+    }
+}
+
+fn create(dir: &OwnedFd, name: &'static str) -> Result<OwnedFd, LogError> {
+    let how = OFlag::O_RDONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW;
+    let mode = Mode::from_bits_truncate(0o640);
+    let file =
+        openat(dir, name, how | OFlag::O_CLOEXEC, mode).map_err(|e| call("create", name, e))?;
+    // The umask may have taken bits away.
+    fchmod(&file, mode).map_err(|e| call("change the mode of", name, e))?;
+    Ok(file)
+}
+
+fn open_regular(dir: &OwnedFd, name: &'static str, how: OFlag) -> Result<OwnedFd, LogError> {
+    // O_NONBLOCK: a FIFO or a device in the file's place must not make the keeper wait.
+    let how = how | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    match openat(dir, name, how, Mode::empty()) {
+        Ok(file) if is_regular(&stat(&file, name)?) => Ok(file),
+        Ok(_) => Err(LogError::NotAFile(name)),
+        // A socket (ENXIO), a link (ELOOP), or a directory (EISDIR) says itself what is wrong.
+        Err(errno) => match fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(found) if !is_regular(&found) => Err(LogError::NotAFile(name)),
+            _ => Err(call("open", name, errno)),
+        },
+    }
+}
+
+fn is_regular(found: &FileStat) -> bool {
+    SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG
+}
+
+fn stat(file: &OwnedFd, name: &'static str) -> Result<FileStat, LogError> {
+    fstat(file).map_err(|e| call("look at", name, e))
+}
+
+fn size_of(log: &OwnedFd) -> Result<u64, LogError> {
+    Ok(u64::try_from(stat(log, LOG)?.st_size).unwrap_or(0))
+}
+
+/// Fills `buf` from `at` on, as far as the file goes.
+fn read_at(log: &impl AsFd, buf: &mut [u8], at: Offset) -> Result<usize, LogError> {
+    let mut filled = 0;
+    while filled < buf.len() {
+        let Ok(from) = i64::try_from(at.plus(filled).0) else { break };
+        match nix::sys::uio::pread(log, &mut buf[filled..], from) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            // A regular file is read without waiting: nothing to give up.
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(call("read", LOG, errno)),
+        }
+    }
+    Ok(filled)
+}
+
+fn call(verb: &'static str, file: &'static str, errno: Errno) -> LogError {
+    LogError::Call { verb, file, errno }
+}
+
+fn lock_error(file: &'static str, errno: Errno) -> LogError {
+    if errno == Errno::EINTR { LogError::Stopped } else { call("lock", file, errno) }
+}
+
+fn errno_of(error: &std::io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(0))
+}
+
+impl fmt::Display for LogError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Call { verb, file, errno } => write!(f, "cannot {verb} {file}: {}", errno.desc()),
+            Self::NotAFile(name) => write!(f, "{name} is not a regular file: move it away"),
+            Self::Replaced(name) => write!(
+                f,
+                "{name} was replaced by another file while the room was open: restart the service"
+            ),
+            Self::Cut { at, size } => {
+                write!(f, "offset {at} is behind the end of {LOG} ({size}): it was cut")
+            }
+            Self::Stopped => f.write_str("a signal ended the wait for the log's lock"),
+        }
+    }
+}
+
+impl std::error::Error for LogError {}
