@@ -1,8 +1,460 @@
-//! stub
-use super::*;
-pub(super) fn enter(_role: Role, _context: &Context<'_>) -> Result<Report, ConfineError> {
-    todo!()
+//! The Linux backend: what [`super::policy`] says, in the only order that works.
+//!
+//! Non-dumpable first, since the limits below are worth little to a process that can be traced;
+//! then limits, `no_new_privs` (the kernel wants it before the next two), sealed memory, Landlock,
+//! and seccomp last, which denies the calls that set up the rest. Called by `confine::enter` only.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd,
+    Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope, make_bitflags,
+};
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
+use nix::sys::stat::stat;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch, apply_filter,
+};
+
+use super::policy::{self, Answer, Arg, Rule, Test, calls};
+use super::{ConfineError, Context, Level, Report, Role};
+use crate::sys::confine_linux as sys;
+
+/// The program that the loader of a dynamically linked program reads its libraries' places from.
+const LOADER_CACHE: &str = "/etc/ld.so.cache";
+
+/// See [`super::enter`].
+pub(super) fn enter(role: Role, context: &Context<'_>) -> Result<Report, ConfineError> {
+    if role == Role::RecvJoined {
+        return tighten(role, context);
+    }
+    if role != Role::Send {
+        // SEND is forked from RECV, whose filter lets neither of them make a thread or look.
+        single_threaded(role)?;
+    }
+    // Before this process becomes non-dumpable, for then it may not read its own /proc any more.
+    let paths = Paths::of(role, context)?;
+    let program = Program::compile(role)?;
+
+    refuse_tracing(role)?;
+    limit(role, context)?;
+    prctl::set_no_new_privs().map_err(|e| ConfineError::step(role, "set no_new_privs", e))?;
+    let memory_sealed = seal_memory(context);
+    let landlock = restrict_paths(role, context, &paths)?;
+    drop(paths);
+    program.load(role)?;
+    Ok(Report {
+        role,
+        level: level(landlock, memory_sealed),
+        landlock,
+        memory_sealed,
+        calls: program.calls,
+    })
 }
-pub(super) fn available() -> Result<Level, io::Error> {
-    todo!()
+
+/// See [`super::available`].
+pub(super) fn available() -> std::io::Result<Level> {
+    let abi = sys::landlock_abi();
+    // Sealed memory came with 6.3, before Landlock's ABI 4: no kernel has the newer alone.
+    Ok(level((abi > 0).then_some(abi), true))
+}
+
+/// The second stage of a process that is already confined: only the filter can get tighter.
+fn tighten(role: Role, context: &Context<'_>) -> Result<Report, ConfineError> {
+    let earlier = context
+        .earlier
+        .ok_or(ConfineError::Misused { role, what: "needs the report of the stage before it" })?;
+    let program = Program::compile(role)?;
+    program.load(role)?;
+    Ok(Report { role, calls: program.calls, ..earlier.clone() })
+}
+
+/// What the parts amount to.
+fn level(landlock: Option<u32>, memory_sealed: bool) -> Level {
+    let paths = match landlock {
+        None | Some(0 | 1) => Level::Seccomp,
+        Some(2..=5) => Level::Landlock2,
+        Some(6) => Level::Landlock6,
+        Some(_) => Level::Full,
+    };
+    if memory_sealed { paths } else { paths.min(Level::Landlock2) }
+}
+
+/// Landlock and seccomp confine the calling thread only, so there must be no other.
+fn single_threaded(role: Role) -> Result<(), ConfineError> {
+    // A directory's link count: itself, its name in its parent, and one a thread.
+    let tasks =
+        stat("/proc/self/task").map_err(|e| ConfineError::step(role, "count its threads", e))?;
+    if tasks.st_nlink == 3 {
+        Ok(())
+    } else {
+        Err(ConfineError::Misused { role, what: "has several threads and cannot be confined" })
+    }
+}
+
+fn refuse_tracing(role: Role) -> Result<(), ConfineError> {
+    prctl::set_dumpable(false).map_err(|e| ConfineError::step(role, "become non-dumpable", e))?;
+    match prctl::get_dumpable() {
+        Ok(false) => Ok(()),
+        _ => Err(ConfineError::Misused { role, what: "is still dumpable" }),
+    }
+}
+
+fn limit(role: Role, context: &Context<'_>) -> Result<(), ConfineError> {
+    let limits = policy::limits(role);
+    let descriptors = limits.descriptors.or(context.descriptors);
+    let wanted = [
+        (Resource::RLIMIT_CORE, Some(0)),
+        (Resource::RLIMIT_FSIZE, limits.file_bytes),
+        (Resource::RLIMIT_NOFILE, descriptors),
+        (Resource::RLIMIT_DATA, limits.data_bytes),
+        (Resource::RLIMIT_NPROC, (!limits.processes).then_some(0)),
+    ];
+    for (resource, value) in wanted {
+        if let Some(value) = value {
+            lower(role, resource, value)?;
+        }
+    }
+    Ok(())
+}
+
+/// Never raises: a limit that is already lower stays.
+fn lower(role: Role, resource: Resource, value: rlim_t) -> Result<(), ConfineError> {
+    let failed = |e| ConfineError::step(role, "lower its resource limits", e);
+    let (_, hard) = getrlimit(resource).map_err(failed)?;
+    let value = value.min(hard);
+    setrlimit(resource, value, value).map_err(failed)
+}
+
+/// Kernels before 6.3 cannot, which costs a level.
+fn seal_memory(context: &Context<'_>) -> bool {
+    if context.ceiling < Level::Landlock6 {
+        return sys::refuses_new_code();
+    }
+    sys::refuse_new_code().is_ok() && sys::refuses_new_code()
+}
+
+/// What a role may reach by name: rights on what lies beneath each of the opened paths.
+struct Paths<'a> {
+    opened: Vec<(PathFd, BitFlags<AccessFs>)>,
+    state_dir: Option<BorrowedFd<'a>>,
+}
+
+impl<'a> Paths<'a> {
+    fn of(role: Role, context: &Context<'a>) -> Result<Self, ConfineError> {
+        let mut paths = Self { opened: Vec::new(), state_dir: None };
+        match role {
+            Role::Launcher => paths.add_launchers(context)?,
+            Role::Keeper => {
+                let dir = context.state_dir;
+                paths.state_dir =
+                    Some(dir.ok_or(ConfineError::Misused { role, what: "needs its directory" })?);
+            }
+            Role::Listener | Role::Recv | Role::RecvJoined | Role::Send => {}
+        }
+        Ok(paths)
+    }
+
+    fn add_launchers(&mut self, context: &Context<'_>) -> Result<(), ConfineError> {
+        let read = make_bitflags!(AccessFs::{ReadFile});
+        let execute = make_bitflags!(AccessFs::{ReadFile | Execute});
+        let executable = context.executable.ok_or(ConfineError::Misused {
+            role: Role::Launcher,
+            what: "needs the path of the program that it starts",
+        })?;
+        self.add(executable, execute)?;
+        for directory in library_directories(executable)? {
+            self.add(&directory, execute)?;
+        }
+        for path in context.readable.iter().copied().chain([Path::new(LOADER_CACHE)]) {
+            self.add_if_there(path, read)?;
+        }
+        for socket in context.sockets {
+            // The directory and not the socket: the service behind it makes it anew when it starts.
+            if let Some(directory) = fs::canonicalize(socket).ok().as_deref().and_then(Path::parent)
+            {
+                self.add_if_there(directory, make_bitflags!(AccessFs::{ResolveUnix}))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, path: &Path, access: BitFlags<AccessFs>) -> Result<(), ConfineError> {
+        let opened = PathFd::new(path).map_err(|error| ConfineError::Path {
+            path: path.to_owned(),
+            cause: error.to_string(),
+        })?;
+        self.opened.push((opened, access));
+        Ok(())
+    }
+
+    fn add_if_there(
+        &mut self,
+        path: &Path,
+        access: BitFlags<AccessFs>,
+    ) -> Result<(), ConfineError> {
+        if path.exists() { self.add(path, access) } else { Ok(()) }
+    }
+
+    /// Only rights that the ruleset handles can be granted.
+    fn grant(
+        &self,
+        mut ruleset: RulesetCreated,
+        handled: BitFlags<AccessFs>,
+    ) -> Result<RulesetCreated, landlock::RulesetError> {
+        if let Some(directory) = self.state_dir {
+            let access = make_bitflags!(AccessFs::{ReadFile | ReadDir | WriteFile | MakeReg});
+            ruleset = ruleset.add_rule(PathBeneath::new(directory, access & handled))?;
+        }
+        for (path, access) in &self.opened {
+            let access = *access & handled;
+            if !access.is_empty() {
+                ruleset = ruleset.add_rule(PathBeneath::new(path, access))?;
+            }
+        }
+        Ok(ruleset)
+    }
+}
+
+/// The directories of the libraries that this very process was started with; the next one is the
+/// same program. Directories and not files, so that an upgrade of a library, which replaces the
+/// file, does not lock new clients out of a running service. Empty for a static program.
+fn library_directories(executable: &Path) -> Result<BTreeSet<PathBuf>, ConfineError> {
+    let maps = fs::read_to_string("/proc/self/maps")
+        .map_err(|e| ConfineError::step(Role::Launcher, "read /proc/self/maps", e))?;
+    let executable = fs::canonicalize(executable).unwrap_or_else(|_| executable.to_owned());
+    Ok(mapped_files(&maps)
+        .filter(|path| *path != executable && !path.to_string_lossy().ends_with(" (deleted)"))
+        .filter_map(|path| path.parent().map(Path::to_owned))
+        .collect())
+}
+
+/// The files in the text of proc_pid_maps(5): what follows the fifth field and begins with a slash.
+fn mapped_files(maps: &str) -> impl Iterator<Item = PathBuf> {
+    maps.lines().filter_map(|line| line.find('/').map(|start| PathBuf::from(&line[start..])))
+}
+
+/// Restricts names, TCP and signals by Landlock, at the highest ABI of kernel, crate and ceiling.
+/// Returns the ABI that is in force completely, `None` where there is none to be had.
+fn restrict_paths(
+    role: Role,
+    context: &Context<'_>,
+    paths: &Paths<'_>,
+) -> Result<Option<u32>, ConfineError> {
+    let allowed = match context.ceiling {
+        Level::Full => u32::MAX,
+        Level::Landlock6 => 6,
+        Level::Landlock2 => 2,
+        Level::Seccomp => 0,
+    };
+    let abi = ABI::from(i32::try_from(sys::landlock_abi().min(allowed)).unwrap_or(i32::MAX));
+    if abi == ABI::Unsupported {
+        return Ok(None);
+    }
+    let status = ruleset(role, abi)
+        .and_then(|(ruleset, handled)| paths.grant(ruleset, handled))
+        .and_then(RulesetCreated::restrict_self)
+        .map_err(|e| ConfineError::step(role, "restrict itself by Landlock", e))?;
+    // Never trust a success that is less than what was asked for.
+    if status.ruleset == RulesetStatus::FullyEnforced && status.no_new_privs {
+        Ok(Some(abi as u32))
+    } else {
+        Err(ConfineError::step(role, "restrict itself by Landlock", "it is enforced only in part"))
+    }
+}
+
+/// A ruleset that handles, and so denies, all that an ABI knows.
+fn ruleset(
+    role: Role,
+    abi: ABI,
+) -> Result<(RulesetCreated, BitFlags<AccessFs>), landlock::RulesetError> {
+    let files = AccessFs::from_all(abi);
+    let mut ruleset =
+        Ruleset::default().set_compatibility(CompatLevel::HardRequirement).handle_access(files)?;
+    if abi >= ABI::V4 {
+        ruleset = ruleset.handle_access(AccessNet::from_all(abi))?;
+    }
+    if abi >= ABI::V6 {
+        ruleset = ruleset.scope(scopes(role, abi))?;
+    }
+    Ok((ruleset.create()?, files))
+}
+
+/// Each process has a domain of its own inside the launcher's: the launcher's signals reach
+/// inwards, a worker's reach nobody.
+fn scopes(role: Role, abi: ABI) -> BitFlags<Scope> {
+    match role {
+        // The service manager's socket may be an abstract one.
+        Role::Launcher => Scope::Signal.into(),
+        _ => Scope::from_all(abi),
+    }
+}
+
+/// A role's filters, compiled before anything is taken away that compiling might need.
+struct Program {
+    /// Answers `ENOSYS`; loaded first. The main filter lets the same calls through, for the
+    /// kernel takes the harsher answer of the two.
+    not_there: Option<BpfProgram>,
+    /// Kills the process on anything but what the policy names.
+    main: BpfProgram,
+    calls: usize,
+}
+
+impl Program {
+    fn compile(role: Role) -> Result<Self, ConfineError> {
+        let rules: Vec<&Rule> =
+            policy::filter_rules(role).into_iter().map(|(_, rule)| rule).collect();
+        let failed = |e| ConfineError::step(role, "compile its seccomp filter", e);
+        let probes = alternatives(rules.iter().filter(|rule| rule.answer == Answer::NotThere));
+        let probes = probes.map_err(failed)?;
+        let all = alternatives(rules.iter()).map_err(failed)?;
+        let calls = all.len();
+        let not_there = if probes.is_empty() {
+            None
+        } else {
+            let enosys = SeccompAction::Errno(libc::ENOSYS as u32);
+            Some(assemble(probes, SeccompAction::Allow, enosys).map_err(failed)?)
+        };
+        let main =
+            assemble(all, SeccompAction::KillProcess, SeccompAction::Allow).map_err(failed)?;
+        Ok(Self { not_there, main, calls })
+    }
+
+    fn load(&self, role: Role) -> Result<(), ConfineError> {
+        for program in self.not_there.iter().chain([&self.main]) {
+            apply_filter(program).map_err(|e| ConfineError::step(role, "load its filter", e))?;
+        }
+        Ok(())
+    }
+}
+
+/// By system call: the conditions of each alternative. None at all: whatever the arguments.
+type Alternatives = BTreeMap<i64, Vec<Vec<SeccompCondition>>>;
+
+fn alternatives<'a>(
+    rules: impl Iterator<Item = &'a &'a Rule>,
+) -> Result<Alternatives, seccompiler::BackendError> {
+    let mut calls = Alternatives::new();
+    let mut unconditional = BTreeSet::new();
+    for rule in rules {
+        // A call that this processor lacks needs no rule; a test knows that no name is unknown.
+        let Some(calls::Number::Is(number)) = calls::number(rule.call) else { continue };
+        if rule.args.is_empty() {
+            unconditional.insert(number);
+        }
+        let known = calls.entry(number).or_default();
+        for chain in expand(rule.args)? {
+            if !known.contains(&chain) {
+                known.push(chain);
+            }
+        }
+    }
+    for number in unconditional {
+        calls.insert(number, Vec::new());
+    }
+    Ok(calls)
+}
+
+fn assemble(
+    calls: Alternatives,
+    otherwise: SeccompAction,
+    matched: SeccompAction,
+) -> Result<BpfProgram, seccompiler::BackendError> {
+    let rules = calls
+        .into_iter()
+        .map(|(number, chains)| {
+            let rules: Result<Vec<_>, _> = chains.into_iter().map(SeccompRule::new).collect();
+            rules.map(|rules| (number, rules))
+        })
+        .collect::<Result<BTreeMap<_, _>, _>>()?;
+    let arch = TargetArch::try_from(std::env::consts::ARCH)?;
+    SeccompFilter::new(rules, otherwise, matched, arch)?.try_into()
+}
+
+/// A filter's rule is a conjunction, so a choice of values becomes one rule a value.
+fn expand(args: &[Arg]) -> Result<Vec<Vec<SeccompCondition>>, seccompiler::BackendError> {
+    let mut chains = vec![Vec::new()];
+    for arg in args {
+        let choices = conditions(arg)?;
+        chains = chains
+            .iter()
+            .flat_map(|chain| choices.iter().map(move |choice| [&chain[..], choice].concat()))
+            .collect();
+    }
+    Ok(chains)
+}
+
+/// The choices that an argument's test leaves, each a conjunction.
+fn conditions(arg: &Arg) -> Result<Vec<Vec<SeccompCondition>>, seccompiler::BackendError> {
+    use SeccompCmpOp::{Eq, Ge, Le, MaskedEq};
+    // Through u32: a negative int must not be extended to 64 bits.
+    let bits = |value: i32| u64::from(value as u32);
+    let int =
+        |op, value| SeccompCondition::new(arg.index, SeccompCmpArgLen::Dword, op, bits(value));
+    let long = |op, value| SeccompCondition::new(arg.index, SeccompCmpArgLen::Qword, op, value);
+    match arg.test {
+        Test::Int(values) => values.iter().map(|value| Ok(vec![int(Eq, *value)?])).collect(),
+        Test::IntRange(first, last) => Ok(vec![vec![int(Ge, first)?, int(Le, last)?]]),
+        Test::IntWithout(mask) => Ok(vec![vec![int(MaskedEq(bits(mask)), 0)?]]),
+        Test::IntWith(mask) => Ok(vec![vec![int(MaskedEq(bits(mask)), mask)?]]),
+        Test::Long(values) => values.iter().map(|value| Ok(vec![long(Eq, *value)?])).collect(),
+        Test::LongWithout(mask) => Ok(vec![vec![long(MaskedEq(mask), 0)?]]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_policy_compiles_for_this_processor() {
+        for role in Role::ALL {
+            let program = Program::compile(role).unwrap();
+            assert!(program.main.len() < 4096, "{role}: {}", program.main.len());
+            assert_eq!(program.not_there.is_some(), role == Role::Launcher);
+        }
+    }
+
+    #[test]
+    fn the_level_is_that_of_the_weakest_part() {
+        assert_eq!(level(Some(7), true), Level::Full);
+        assert_eq!(level(Some(7), false), Level::Landlock2);
+        assert_eq!(level(Some(6), true), Level::Landlock6);
+        assert_eq!(level(Some(5), true), Level::Landlock2);
+        assert_eq!(level(Some(1), true), Level::Seccomp);
+        assert_eq!(level(None, true), Level::Seccomp);
+    }
+
+    #[test]
+    fn a_choice_in_two_arguments_becomes_every_pair() {
+        const PAIR: &[Arg] = &[policy::fd(&[4, 6]), policy::int(1, "op", &[1, 2, 8])];
+        let chains = expand(PAIR).unwrap();
+        assert_eq!(chains.len(), 6);
+        assert!(chains.iter().all(|chain| chain.len() == 2));
+    }
+
+    #[test]
+    fn a_damaged_rule_is_an_error_and_not_a_call_without_conditions() {
+        const BEYOND: Rule =
+            policy::allow("dup", &[policy::int(6, "none", &[1])], "there is no argument 6");
+        assert!(alternatives([&BEYOND].iter()).is_err());
+    }
+
+    #[test]
+    fn the_maps_of_a_process_name_its_libraries() {
+        let maps = "7f0-7f1 r-xp 00000000 fe:00 12 /usr/lib/x86_64-linux-gnu/libc.so.6\n\
+                    7f2-7f3 rw-p 00000000 00:00 0 [heap]\n\
+                    7f4-7f5 r--p 00000000 fe:00 13 /opt/a b/lib.so\n\
+                    7f6-7f7 rw-p 00000000 00:00 0 \n";
+        let files: Vec<_> = mapped_files(maps).collect();
+        assert_eq!(
+            files,
+            [Path::new("/usr/lib/x86_64-linux-gnu/libc.so.6"), Path::new("/opt/a b/lib.so")]
+        );
+    }
 }

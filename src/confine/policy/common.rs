@@ -1,0 +1,44 @@
+//! What the language's runtime and the C library do in every process, whatever its role.
+//! None of it takes a path or reaches another process.
+
+use libc::{FUTEX_PRIVATE_FLAG, FUTEX_WAKE, MADV_DONTNEED, MADV_FREE, MAP_ANONYMOUS, PROT_EXEC};
+
+use super::{Arg, Rule, Test, allow, int};
+
+/// glibc 2.42 guards stacks with these instead of `mprotect` (linux/mman.h).
+const MADV_GUARD_INSTALL: i32 = 102;
+const MADV_GUARD_REMOVE: i32 = 103;
+
+/// An anonymous mapping that cannot be executed.
+const NO_CODE: Arg = Arg { index: 2, name: "prot", test: Test::LongWithout(PROT_EXEC as u64) };
+const ANONYMOUS: Arg = Arg { index: 3, name: "flags", test: Test::IntWith(MAP_ANONYMOUS) };
+
+/// The rules.
+pub const RULES: &[Rule] = &[
+    allow("exit", &[], "ends a thread; the only one"),
+    allow("exit_group", &[], "ends the process"),
+    allow("rt_sigreturn", &[], "the kernel's way out of a signal handler"),
+    allow("restart_syscall", &[], "the kernel's way back into a call after a stop"),
+    allow("rt_sigprocmask", &[], "SIGUSR1 is blocked outside the wait; vDSO getrandom since 2.41"),
+    allow("sigaltstack", &[], "the runtime removes its overflow stack at the end of main"),
+    allow("clock_gettime", &[], "time stamps, where the vDSO has no fast clock"),
+    allow(
+        "getrandom",
+        &[int(2, "flags", &[0, libc::GRND_NONBLOCK as i32, libc::GRND_INSECURE as i32])],
+        "nonces, and the seeds of hash maps",
+    ),
+    allow(
+        "futex",
+        &[int(1, "op", &[FUTEX_WAKE | FUTEX_PRIVATE_FLAG])],
+        "the runtime's locks wake whoever waits, though with one thread nobody does",
+    ),
+    allow("brk", &[], "malloc"),
+    allow("mmap", &[NO_CODE, ANONYMOUS], "malloc; never a file and never code"),
+    allow("munmap", &[], "malloc"),
+    allow("mremap", &[], "realloc of large buffers"),
+    allow(
+        "madvise",
+        &[int(2, "advice", &[MADV_DONTNEED, MADV_FREE, MADV_GUARD_INSTALL, MADV_GUARD_REMOVE])],
+        "malloc gives memory back; glibc 2.42 sets guard pages so",
+    ),
+];

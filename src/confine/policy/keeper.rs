@@ -1,0 +1,125 @@
+//! The keeper: host key, token hashes, the log's directory. It speaks only over channels that were
+//! made for it, and opens files only beneath the state directory.
+
+use super::{Descriptor, Limits, Right, descriptor};
+
+/// The channel to the launcher (SEQPACKET).
+pub const LAUNCHER: i32 = 1;
+/// The pipe for log lines; it is standard error.
+pub const REPORT: i32 = 2;
+/// The state directory.
+pub const STATE: i32 = 3;
+/// The doorbell's writing end, non-blocking.
+pub const BELL: i32 = 4;
+/// The first of the channels to workers and of the files beneath the state directory.
+pub const FIRST: i32 = 5;
+
+/// The table of descriptors.
+pub const DESCRIPTORS: &[Descriptor] = &[
+    descriptor(0, "/dev/null", &[]),
+    descriptor(LAUNCHER, "the launcher's channel", &[Right::Read, Right::Write, Right::Event]),
+    descriptor(REPORT, "the pipe for log lines", &[Right::Write]),
+    // A file has the rights of the directory that it is opened through, and a worker's descriptor
+    // those of the keeper's: all that anyone needs is here, and each is limited further.
+    descriptor(
+        STATE,
+        "the state directory",
+        &[
+            Right::Lookup,
+            Right::Create,
+            Right::Read,
+            Right::Pread,
+            Right::Write,
+            Right::Seek,
+            Right::Flock,
+            Right::Fsync,
+            Right::Fstat,
+        ],
+    ),
+    descriptor(BELL, "the doorbell", &[Right::Write]),
+];
+
+/// The limits. Descriptors: one channel a client, so the configuration decides.
+pub const LIMITS: Limits =
+    Limits { processes: false, descriptors: None, file_bytes: None, data_bytes: Some(256 << 20) };
+
+#[cfg(target_os = "linux")]
+pub use rules::RULES;
+
+#[cfg(target_os = "linux")]
+mod rules {
+    use libc::{
+        F_GETFD, F_GETFL, F_SETFL, LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, O_NONBLOCK, O_PATH, O_RDWR,
+        O_TMPFILE, O_TRUNC,
+    };
+
+    use super::super::{Arg, Rule, Test, allow, fd, fd_range, int};
+    use super::*;
+
+    /// The largest number of descriptors that any kernel gives.
+    const LAST: i32 = i32::MAX;
+    const CHANNEL_OR_FILE: Arg = fd_range(FIRST, LAST);
+    const WORKER: Arg = fd_range(FIRST, LAST);
+    const FILE: Arg = fd_range(FIRST, LAST);
+    /// Beneath a directory that it has: a name from the working directory would have -100 here.
+    const DIRECTORY: Arg = Arg { index: 0, name: "dirfd", test: Test::IntRange(STATE, LAST) };
+    const NOTHING_CUT: Arg = Arg {
+        index: 2,
+        name: "flags",
+        // O_TMPFILE contains O_DIRECTORY, which is harmless and needed.
+        test: Test::IntWithout(O_TRUNC | O_PATH | (O_TMPFILE & !libc::O_DIRECTORY)),
+    };
+
+    /// The rules.
+    pub const RULES: &[Rule] = &[
+        allow("recvmsg", &[fd(&[LAUNCHER])], "a new client's channel"),
+        allow("recvfrom", &[fd(&[LAUNCHER])], "what the launcher asks"),
+        allow("sendto", &[fd(&[LAUNCHER])], "what the launcher is told"),
+        allow("sendmsg", &[fd(&[LAUNCHER])], "the same"),
+        allow("recvfrom", &[WORKER], "handshake and token of a client"),
+        allow("recvmsg", &[WORKER], "the same"),
+        allow("sendto", &[WORKER], "the answer"),
+        allow("sendmsg", &[WORKER], "the answer with the log's descriptors"),
+        allow("shutdown", &[WORKER], "a channel that has broken the rules"),
+        allow("write", &[fd(&[LAUNCHER, REPORT, BELL])], "log lines, and the bell after presence"),
+        allow("write", &[FILE], "presence records, at the log's end"),
+        allow("read", &[CHANNEL_OR_FILE], "tokens and the state's other files"),
+        allow("pread64", &[FILE], "the log's last byte"),
+        allow(
+            "openat",
+            &[DIRECTORY, NOTHING_CUT],
+            "a fresh description of the log and the gate for each worker",
+        ),
+        allow("fstat", &[fd_range(STATE, LAST)], "whether a file is a file, whose, and its size"),
+        allow("lseek", &[FILE], "the log's size"),
+        allow(
+            "flock",
+            &[
+                FILE,
+                int(1, "op", &[LOCK_EX, LOCK_EX | LOCK_NB, LOCK_SH, LOCK_SH | LOCK_NB, LOCK_UN]),
+            ],
+            "presence records and the tokens' file",
+        ),
+        allow("fdatasync", &[FILE], "presence records"),
+        allow("fsync", &[fd_range(STATE, LAST)], "files and their directory"),
+        allow(
+            "fcntl",
+            &[fd_range(0, LAST), int(1, "cmd", &[F_GETFL, F_GETFD])],
+            "what a descriptor is",
+        ),
+        allow(
+            "fcntl",
+            &[
+                WORKER,
+                int(1, "cmd", &[F_SETFL]),
+                int(2, "flags", &[O_NONBLOCK, O_RDWR, O_RDWR | O_NONBLOCK]),
+            ],
+            "channels are non-blocking",
+        ),
+        allow("ppoll", &[], "waits for its channels"),
+        allow("poll", &[], "the same on processors that have it"),
+        allow("close", &[CHANNEL_OR_FILE], "a client's channel, and files once they are handed on"),
+        allow("mlock", &[], "keys stay out of swap"),
+        allow("munlock", &[], "keys stay out of swap until they are wiped"),
+    ];
+}

@@ -1,0 +1,86 @@
+//! The launcher after it dropped root: it starts workers, reaps them, writes syslog and rings the
+//! bell. Its filter is inherited by all that it starts, so it is the union of theirs and its own.
+//!
+//! What protects it is that no byte of a client ever reaches it; what limits it is Landlock: it can
+//! open nothing but its program, the libraries, and the few files named in [`super::super::Context`].
+
+use super::Limits;
+
+/// The limits. All are inherited by workers, who set tighter ones.
+pub const LIMITS: Limits =
+    Limits { processes: true, descriptors: None, file_bytes: None, data_bytes: None };
+
+#[cfg(target_os = "linux")]
+pub use rules::RULES;
+
+#[cfg(target_os = "linux")]
+mod rules {
+    use libc::{
+        AF_UNIX, SIGCONT, SIGKILL, SIGTERM, SIGUSR1, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK,
+        SOCK_SEQPACKET, SOCK_STREAM,
+    };
+
+    use super::super::{Arg, Rule, Test, allow, int};
+
+    const UNIX: Arg = int(0, "family", &[AF_UNIX]);
+    const KIND: Arg = int(
+        1,
+        "type",
+        &[
+            SOCK_DGRAM | SOCK_CLOEXEC,
+            SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
+            SOCK_STREAM | SOCK_CLOEXEC,
+            SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
+            SOCK_SEQPACKET | SOCK_CLOEXEC,
+            SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK,
+        ],
+    );
+
+    /// The rules, besides those of `startup` and of all that it starts.
+    pub const RULES: &[Rule] = &[
+        allow("kill", &[int(0, "pid", &[0]), int(1, "signal", &[SIGUSR1])], "the bell"),
+        allow(
+            "kill",
+            &[
+                Arg { index: 0, name: "pid", test: Test::IntRange(2, i32::MAX) },
+                int(1, "signal", &[0, SIGTERM, SIGKILL, SIGCONT]),
+            ],
+            "ends one worker; never a group",
+        ),
+        allow("wait4", &[], "reaps"),
+        allow("waitid", &[], "reaps"),
+        allow("socketpair", &[UNIX, KIND], "the channels of a new client"),
+        allow("socket", &[UNIX, KIND], "syslog and the service manager, again after their restart"),
+        allow("connect", &[], "the same; the family is that of the socket"),
+        allow("pipe2", &[], "the pipe for a child's log lines"),
+        allow("accept4", &[], "the administrator's socket"),
+        allow("sendmsg", &[], "descriptors to the keeper and the listener, lines to syslog"),
+        allow("recvmsg", &[], "connections from the listener"),
+        allow("sendto", &[], "the same without descriptors"),
+        allow("recvfrom", &[], "the same without descriptors"),
+        allow("read", &[], "log lines, the doorbell, configuration; the loader reads libraries"),
+        allow("write", &[], "standard error in the foreground"),
+        allow("writev", &[], "the same"),
+        allow("ppoll", &[], "waits for all of them and for signals"),
+        allow("poll", &[], "the same; the runtime's start looks at 0 to 2 with it"),
+        allow("dup3", &[], "the fixed descriptors of a worker, between fork and execve"),
+        allow("dup2", &[], "the same on processors that have it"),
+        allow("close", &[], "after fork and when a worker is gone"),
+        allow("close_range", &[], "a worker gets the fixed descriptors and no other"),
+        allow("fcntl", &[], "close-on-exec of a worker's descriptors"),
+        allow("fstat", &[], "what it opens"),
+        allow("lseek", &[], "reads files"),
+        allow("rt_sigaction", &[], "a worker starts with signals as they are by default"),
+        allow("getpid", &[], "log lines, and the check of a death signal's race"),
+        allow("gettid", &[], "the C library when it aborts"),
+        allow("tgkill", &[int(2, "signal", &[libc::SIGABRT])], "the C library aborts so"),
+        allow("getuid", &[], "the runtime's checks at a start"),
+        allow("geteuid", &[], "the same"),
+        allow("getgid", &[], "the same"),
+        allow("getegid", &[], "the same"),
+        allow("prctl", &[], "titles, death signals, the confinement of workers"),
+        allow("landlock_add_rule", &[], "the confinement of workers"),
+        allow("landlock_create_ruleset", &[], "the same"),
+        allow("landlock_restrict_self", &[], "the same"),
+    ];
+}

@@ -1,0 +1,126 @@
+//! The listener: accepts, counts, and hands the socket on. It never reads from a connection, forks
+//! or executes, and has nothing of the room.
+
+use super::{Descriptor, Limits, Right, descriptor};
+
+/// The channel to the launcher (SEQPACKET).
+pub const LAUNCHER: i32 = 1;
+/// The pipe for log lines; it is standard error.
+pub const REPORT: i32 = 2;
+/// The first listening socket.
+pub const FIRST_SOCKET: i32 = 3;
+/// The last listening socket, when all 16 addresses are used.
+pub const LAST_SOCKET: i32 = 18;
+/// The highest number that an accepted connection can have until it is handed on.
+pub const LAST: i32 = 63;
+
+/// The table of descriptors. Number 0 is `/dev/null`, so that no connection gets it.
+pub const DESCRIPTORS: &[Descriptor] = &[
+    descriptor(0, "/dev/null", &[]),
+    descriptor(LAUNCHER, "the launcher's channel", &[Right::Read, Right::Write, Right::Event]),
+    descriptor(REPORT, "the pipe for log lines", &[Right::Write]),
+    Descriptor {
+        first: FIRST_SOCKET,
+        last: LAST_SOCKET,
+        what: "the listening sockets",
+        // Accepted sockets have their listener's rights.
+        rights: &[
+            Right::Accept,
+            Right::Listen,
+            Right::Shutdown,
+            Right::Event,
+            Right::Getsockopt,
+            Right::Setsockopt,
+            Right::Getpeername,
+            Right::Fcntl,
+            Right::Read,
+            Right::Write,
+        ],
+    },
+];
+
+/// The limits. It writes to no file at all.
+pub const LIMITS: Limits = Limits {
+    processes: false,
+    descriptors: Some(LAST as u64 + 1),
+    file_bytes: Some(0),
+    data_bytes: Some(128 << 20),
+};
+
+#[cfg(target_os = "linux")]
+pub use rules::RULES;
+
+#[cfg(target_os = "linux")]
+mod rules {
+    use libc::{
+        F_GETFL, F_SETFL, IPPROTO_TCP, O_NONBLOCK, O_RDWR, SHUT_RD, SHUT_RDWR, SHUT_WR, SO_ERROR,
+        SO_KEEPALIVE, SOCK_CLOEXEC, SOCK_NONBLOCK, SOL_SOCKET, TCP_KEEPCNT, TCP_KEEPIDLE,
+        TCP_KEEPINTVL, TCP_NODELAY, TCP_USER_TIMEOUT,
+    };
+
+    use super::super::{Arg, Rule, allow, fd, fd_range, int};
+    use super::*;
+
+    const LISTENING: Arg = fd_range(FIRST_SOCKET, LAST_SOCKET);
+    /// Listening or accepted: with fewer addresses a connection gets the lower numbers.
+    const SOCKET: Arg = fd_range(FIRST_SOCKET, LAST);
+
+    /// The rules.
+    pub const RULES: &[Rule] = &[
+        allow(
+            "accept4",
+            &[LISTENING, int(3, "flags", &[SOCK_CLOEXEC, SOCK_CLOEXEC | SOCK_NONBLOCK])],
+            "what it is for",
+        ),
+        allow("sendmsg", &[fd(&[LAUNCHER])], "hands a connection on"),
+        allow("sendto", &[fd(&[LAUNCHER])], "tells the launcher of the door and of penalties"),
+        allow("write", &[fd(&[LAUNCHER, REPORT])], "the same, and log lines"),
+        allow("recvfrom", &[fd(&[LAUNCHER])], "who left, pause and resume"),
+        allow("read", &[fd(&[LAUNCHER])], "the same"),
+        allow("recvmsg", &[fd(&[LAUNCHER])], "the same"),
+        allow("ppoll", &[], "waits for connections, for the launcher and for signals"),
+        allow("poll", &[], "the same on processors that have it"),
+        allow("getpeername", &[SOCKET], "the source's address"),
+        allow(
+            "getsockopt",
+            &[SOCKET, int(1, "level", &[SOL_SOCKET]), int(2, "option", &[SO_ERROR])],
+            "why a listening socket woke it",
+        ),
+        allow(
+            "setsockopt",
+            &[SOCKET, int(1, "level", &[SOL_SOCKET]), int(2, "option", &[SO_KEEPALIVE])],
+            "dead clients are noticed",
+        ),
+        allow(
+            "setsockopt",
+            &[
+                SOCKET,
+                int(1, "level", &[IPPROTO_TCP]),
+                int(
+                    2,
+                    "option",
+                    &[TCP_NODELAY, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, TCP_USER_TIMEOUT],
+                ),
+            ],
+            "dead clients are noticed, short messages go out at once",
+        ),
+        allow(
+            "fcntl",
+            &[
+                SOCKET,
+                int(1, "cmd", &[F_SETFL]),
+                int(2, "flags", &[O_RDWR, O_RDWR | O_NONBLOCK, O_NONBLOCK]),
+            ],
+            "the mode of an accepted socket",
+        ),
+        allow("fcntl", &[SOCKET, int(1, "cmd", &[F_GETFL])], "the mode of an accepted socket"),
+        allow("sendto", &[SOCKET], "one byte to a client that is turned away: busy"),
+        allow(
+            "shutdown",
+            &[SOCKET, int(1, "how", &[SHUT_RD, SHUT_WR, SHUT_RDWR])],
+            "closes the door without giving the address up; ends a connection turned away",
+        ),
+        allow("listen", &[LISTENING], "opens the door again"),
+        allow("close", &[SOCKET], "a connection that was handed on or turned away"),
+    ];
+}

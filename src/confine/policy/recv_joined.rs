@@ -1,0 +1,81 @@
+//! RECV after the token, once SEND is forked: it reads its client's socket, appends to the log and
+//! rings the bell. It can no longer receive descriptors, fork, or write to the client.
+
+use super::recv::{BELL, CLIENT, GATE, KEEPER, LAST, LOG_APPEND, LOG_READ, REPORT, SEND};
+use super::{Descriptor, Limits, Right, descriptor};
+
+/// The table of descriptors in this stage.
+pub const DESCRIPTORS: &[Descriptor] = &[
+    descriptor(CLIENT, "the client's socket", &[Right::Read, Right::Event, Right::Shutdown]),
+    descriptor(KEEPER, "the keeper's channel", &[Right::Read, Right::Write, Right::Event]),
+    descriptor(REPORT, "the pipe for log lines", &[Right::Write]),
+    descriptor(BELL, "the doorbell", &[Right::Write]),
+    // As measured for FreeBSD: without FCNTL nobody can clear O_APPEND, without SEEK or PWRITE
+    // nobody can write elsewhere.
+    descriptor(
+        LOG_APPEND,
+        "the log, to append",
+        &[Right::Write, Right::Flock, Right::Fsync, Right::Fstat],
+    ),
+    descriptor(
+        LOG_READ,
+        "the log, to see its last byte",
+        &[Right::Read, Right::Pread, Right::Fstat],
+    ),
+    descriptor(GATE, "the gate", &[Right::Flock]),
+    descriptor(SEND, "the channel to SEND", &[Right::Read, Right::Write, Right::Event]),
+];
+
+/// The limits.
+pub const LIMITS: Limits = Limits {
+    processes: false,
+    descriptors: Some(LAST as u64 + 1),
+    file_bytes: None,
+    data_bytes: Some(64 << 20),
+};
+
+#[cfg(target_os = "linux")]
+pub use rules::RULES;
+
+#[cfg(target_os = "linux")]
+mod rules {
+    use libc::{LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, PR_SET_NAME, SEEK_END, WNOHANG};
+
+    use super::super::{Rule, allow, fd, fd_range, int};
+    use super::*;
+
+    /// The rules.
+    pub const RULES: &[Rule] = &[
+        allow("recvfrom", &[fd(&[CLIENT, KEEPER, SEND])], "what the client, keeper and SEND say"),
+        allow("read", &[fd(&[CLIENT, KEEPER, SEND])], "the same"),
+        allow("sendto", &[fd(&[KEEPER, SEND])], "what the keeper and SEND are asked and told"),
+        allow("write", &[fd(&[KEEPER, REPORT, BELL, SEND])], "the same, log lines, and the bell"),
+        allow("write", &[fd(&[LOG_APPEND])], "the client's records, at the log's end"),
+        allow(
+            "flock",
+            &[
+                fd(&[LOG_APPEND, GATE]),
+                int(1, "op", &[LOCK_EX, LOCK_EX | LOCK_NB, LOCK_SH, LOCK_SH | LOCK_NB, LOCK_UN]),
+            ],
+            "one writer at a time, and none while another reads",
+        ),
+        allow("fdatasync", &[fd(&[LOG_APPEND])], "log.durability = \"always\""),
+        allow("fstat", &[fd(&[LOG_APPEND, LOG_READ])], "the log's size"),
+        allow(
+            "lseek",
+            &[fd(&[LOG_APPEND, LOG_READ]), int(1, "offset", &[0]), int(2, "whence", &[SEEK_END])],
+            "the log's size; pread and appending do not use the position",
+        ),
+        allow("pread64", &[fd(&[LOG_READ])], "whether the last record was cut"),
+        allow("ppoll", &[], "waits for its sockets"),
+        allow("poll", &[], "the same on processors that have it"),
+        allow("shutdown", &[fd(&[CLIENT])], "ends the connection for both halves"),
+        allow("close", &[fd_range(0, LAST)], "its own descriptors, at the end"),
+        allow("wait4", &[int(2, "options", &[0, WNOHANG])], "SEND is reaped"),
+        allow(
+            "prctl",
+            &[int(0, "option", &[PR_SET_NAME])],
+            "the process title has the client's name",
+        ),
+    ];
+}

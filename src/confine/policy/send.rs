@@ -1,0 +1,74 @@
+//! SEND: reads the log, encrypts, writes to the client's socket, and waits for the bell or for
+//! what RECV tells it. It cannot write to the log, nor receive a byte from the client.
+
+use super::{Descriptor, Limits, Right, descriptor};
+
+/// The client's TCP socket.
+pub const CLIENT: i32 = super::recv::CLIENT;
+/// The pipe for log lines; it is standard error.
+pub const REPORT: i32 = super::recv::REPORT;
+/// The log, to read.
+pub const LOG: i32 = super::recv::LOG_READ;
+/// The gate, this process's own description of it.
+pub const GATE: i32 = super::recv::SEND_GATE;
+/// The channel to RECV (SEQPACKET).
+pub const RECV: i32 = super::recv::SEND_END;
+
+/// The table of descriptors.
+pub const DESCRIPTORS: &[Descriptor] = &[
+    descriptor(CLIENT, "the client's socket", &[Right::Write, Right::Event, Right::Shutdown]),
+    descriptor(REPORT, "the pipe for log lines", &[Right::Write]),
+    descriptor(LOG, "the log, to read", &[Right::Read, Right::Pread, Right::Flock, Right::Fstat]),
+    descriptor(GATE, "the gate", &[Right::Flock]),
+    descriptor(RECV, "the channel to RECV", &[Right::Read, Right::Write, Right::Event]),
+];
+
+/// The limits. It writes to no file at all.
+pub const LIMITS: Limits = Limits {
+    processes: false,
+    descriptors: Some(RECV as u64 + 1),
+    file_bytes: Some(0),
+    data_bytes: Some(64 << 20),
+};
+
+#[cfg(target_os = "linux")]
+pub use rules::RULES;
+
+#[cfg(target_os = "linux")]
+mod rules {
+    use libc::{LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, PR_SET_NAME, SEEK_END};
+
+    use super::super::{Rule, allow, fd, fd_range, int};
+    use super::*;
+
+    /// The rules.
+    pub const RULES: &[Rule] = &[
+        allow("recvfrom", &[fd(&[RECV])], "what RECV tells it"),
+        allow("read", &[fd(&[RECV])], "the same"),
+        allow("sendto", &[fd(&[CLIENT, RECV])], "frames to the client, answers to RECV"),
+        allow("write", &[fd(&[CLIENT, REPORT, RECV])], "the same, and log lines"),
+        allow(
+            "flock",
+            &[
+                fd(&[LOG, GATE]),
+                int(1, "op", &[LOCK_EX, LOCK_EX | LOCK_NB, LOCK_SH, LOCK_SH | LOCK_NB, LOCK_UN]),
+            ],
+            "nobody writes while it reads; a reader that is behind goes through the gate",
+        ),
+        allow("fstat", &[fd(&[LOG])], "the log's size"),
+        allow(
+            "lseek",
+            &[fd(&[LOG]), int(1, "offset", &[0]), int(2, "whence", &[SEEK_END])],
+            "the log's size; pread does not use the position",
+        ),
+        allow("pread64", &[fd(&[LOG])], "the records"),
+        allow("ppoll", &[], "waits with SIGUSR1 unblocked; atomically, so that no bell is lost"),
+        allow("shutdown", &[fd(&[CLIENT])], "the orderly end after the last frame"),
+        allow("close", &[fd_range(0, RECV)], "its own descriptors, at the end"),
+        allow(
+            "prctl",
+            &[int(0, "option", &[PR_SET_NAME])],
+            "the process title has the client's name",
+        ),
+    ];
+}

@@ -1,0 +1,42 @@
+//! What happens between `execve` of RECV and the line on which RECV confines itself: the dynamic
+//! loader, the C library's and the language's start, the check of the inherited descriptors.
+//!
+//! It is a part of the launcher's filter alone, which RECV is under until then. Landlock decides
+//! which files the loader may open.
+
+use libc::{O_ACCMODE, O_CREAT, O_TRUNC};
+
+use super::{Arg, Rule, Test, allow, int, not_there};
+
+const READ_ONLY: Arg =
+    Arg { index: 2, name: "flags", test: Test::IntWithout(O_ACCMODE | O_CREAT | O_TRUNC) };
+
+/// The rules.
+pub const RULES: &[Rule] = &[
+    allow("execve", &[], "RECV is executed anew for each client, at fresh addresses"),
+    allow("execveat", &[], "the same by descriptor"),
+    allow("openat", &[READ_ONLY], "the loader opens libraries; the launcher its configuration"),
+    allow("pread64", &[], "the loader reads program headers"),
+    allow("fstat", &[], "the loader looks at the libraries"),
+    allow("newfstatat", &[], "the same; and the count of threads under /proc"),
+    allow("statx", &[], "the runtime's way to look at a file"),
+    allow("access", &[], "the loader asks for /etc/ld.so.preload"),
+    allow("faccessat", &[], "the same on processors without access"),
+    allow("readlinkat", &[], "the loader finds its origin"),
+    allow("readlink", &[], "the same on processors that have it"),
+    allow("mmap", &[], "the loader maps code"),
+    allow("mprotect", &[], "the loader protects what it has relocated"),
+    allow("arch_prctl", &[], "the C library sets the thread pointer and asks for shadow stacks"),
+    allow("set_tid_address", &[], "the C library's start"),
+    allow("set_robust_list", &[], "the C library's start, and each fork"),
+    allow("rseq", &[], "the C library's start"),
+    allow(
+        "prlimit64",
+        &[int(0, "pid", &[0])],
+        "the C library and the runtime ask for the stack's size",
+    ),
+    allow("sched_getaffinity", &[], "the runtime asks for the stack's extent"),
+    allow("uname", &[], "static C libraries ask for the kernel's version"),
+    allow("getdents64", &[], "the check that only the fixed descriptors are open"),
+    not_there("clone3", "the C library tries it first to spawn a process; then clone"),
+];
