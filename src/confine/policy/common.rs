@@ -21,6 +21,12 @@ pub const RULES: &[Rule] = &[
     allow("restart_syscall", &[], "the kernel's way back into a call after a stop"),
     allow("rt_sigprocmask", &[], "SIGUSR1 is blocked outside the wait; vDSO getrandom since 2.41"),
     allow("sigaltstack", &[], "the runtime removes its overflow stack at the end of main"),
+    allow("gettid", &[], "the runtime names the thread in the message of a panic"),
+    allow(
+        "fcntl",
+        &[int(1, "cmd", &[libc::F_GETFD])],
+        "the runtime makes sure that a descriptor is open before it closes it, in debug builds",
+    ),
     allow("clock_gettime", &[], "time stamps, where the vDSO has no fast clock"),
     allow(
         "getrandom",
@@ -32,9 +38,9 @@ pub const RULES: &[Rule] = &[
         &[int(1, "op", &[FUTEX_WAKE | FUTEX_PRIVATE_FLAG])],
         "the runtime's locks wake whoever waits, though with one thread nobody does",
     ),
-    allow("brk", &[], "malloc"),
+    allow("brk", &[], "the heap of malloc"),
     allow("mmap", &[NO_CODE, ANONYMOUS], "malloc; never a file and never code"),
-    allow("munmap", &[], "malloc"),
+    allow("munmap", &[], "the heap of malloc"),
     allow("mremap", &[], "realloc of large buffers"),
     allow(
         "madvise",

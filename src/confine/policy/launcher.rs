@@ -16,8 +16,8 @@ pub use rules::RULES;
 #[cfg(target_os = "linux")]
 mod rules {
     use libc::{
-        AF_UNIX, SIGCONT, SIGKILL, SIGTERM, SIGUSR1, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK,
-        SOCK_SEQPACKET, SOCK_STREAM,
+        AF_UNIX, CLONE_VFORK, CLONE_VM, SIGCHLD, SIGCONT, SIGKILL, SIGTERM, SIGUSR1, SOCK_CLOEXEC,
+        SOCK_DGRAM, SOCK_NONBLOCK, SOCK_SEQPACKET, SOCK_STREAM,
     };
 
     use super::super::{Arg, Rule, Test, allow, int};
@@ -47,8 +47,17 @@ mod rules {
             ],
             "ends one worker; never a group",
         ),
-        allow("wait4", &[], "reaps"),
-        allow("waitid", &[], "reaps"),
+        allow(
+            "clone",
+            &[Arg {
+                index: 0,
+                name: "flags",
+                test: Test::Long(&[(CLONE_VM | CLONE_VFORK | SIGCHLD) as u64]),
+            }],
+            "the C library spawns a program so, where clone3 is not there",
+        ),
+        allow("wait4", &[], "reaps workers"),
+        allow("waitid", &[], "reaps workers"),
         allow("socketpair", &[UNIX, KIND], "the channels of a new client"),
         allow("socket", &[UNIX, KIND], "syslog and the service manager, again after their restart"),
         allow("connect", &[], "the same; the family is that of the socket"),
@@ -72,7 +81,6 @@ mod rules {
         allow("lseek", &[], "reads files"),
         allow("rt_sigaction", &[], "a worker starts with signals as they are by default"),
         allow("getpid", &[], "log lines, and the check of a death signal's race"),
-        allow("gettid", &[], "the C library when it aborts"),
         allow("tgkill", &[int(2, "signal", &[libc::SIGABRT])], "the C library aborts so"),
         allow("getuid", &[], "the runtime's checks at a start"),
         allow("geteuid", &[], "the same"),

@@ -1,0 +1,97 @@
+//! For tests of the confinement: a test starts its own program again as a process that confines
+//! itself and does something; the test looks at how that process ended.
+#![allow(clippy::expect_used)]
+
+use std::os::fd::{IntoRawFd, OwnedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, ExitCode, Output, Stdio};
+
+use nix::sys::signal::Signal;
+use papayachat::confine::Level;
+
+const PART: &str = "PAPAYA_TEST_PART";
+const GIVEN: &str = "PAPAYA_TEST_GIVEN";
+
+/// The part that this process is to play, when a test started it, and what it was given.
+pub fn part() -> Option<(String, String)> {
+    Some((std::env::var(PART).ok()?, std::env::var(GIVEN).unwrap_or_default()))
+}
+
+/// This test program again, in a process group of its own, in a part.
+pub fn again(part: &str, given: &str) -> Command {
+    let mut command = again_in_group(part, given);
+    command.process_group(0);
+    command
+}
+
+/// This test program again, in this process's group, in a part.
+pub fn again_in_group(part: &str, given: &str) -> Command {
+    let program = std::env::current_exe().expect("a test knows its program");
+    let mut command = Command::new(program);
+    command.env(PART, part).env(GIVEN, given).stdin(Stdio::null());
+    // A backtrace would open files, which is a violation like any other.
+    command.env_remove("RUST_BACKTRACE").env_remove("RUST_LIB_BACKTRACE");
+    command
+}
+
+/// How a part ended, in words: "exit 0", "SIGSYS".
+pub fn ending(output: &Output) -> String {
+    match (output.status.code(), output.status.signal()) {
+        (Some(code), _) => format!("exit {code}"),
+        (None, Some(number)) => {
+            Signal::try_from(number).map_or_else(|_| format!("signal {number}"), |s| s.to_string())
+        }
+        (None, None) => "neither ended nor killed".to_owned(),
+    }
+}
+
+/// Fails unless a part ended as expected.
+pub fn must_end(output: &Output, expected: &str) -> Result<(), libtest_mimic::Failed> {
+    let found = ending(output);
+    if found == expected {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(format!("expected {expected}, found {found}; it said:\n{said}").into())
+}
+
+/// The exit code of a part that ends with this result.
+#[allow(dead_code)]
+pub fn outcome<E: std::fmt::Display>(result: Result<(), E>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Opens files until the next one would have this number, and leaves them open.
+#[allow(dead_code)]
+pub fn fill_descriptors_below(number: i32) {
+    for _ in 0..number {
+        let file = std::fs::File::open("/dev/null").expect("/dev/null opens");
+        let taken = OwnedFd::from(file).into_raw_fd();
+        if taken + 1 >= number {
+            break;
+        }
+    }
+}
+
+/// Whether this kernel reaches a level, so that a test of it can run.
+#[allow(dead_code)]
+pub fn reaches(level: Level) -> bool {
+    papayachat::confine::available().is_ok_and(|available| available >= level)
+}
+
+/// A child process with a copy of this one's memory; `None` in the child.
+#[allow(dead_code, unsafe_code)]
+pub fn fork() -> nix::Result<Option<nix::unistd::Pid>> {
+    // SAFETY: called by parts only, which have a single thread, so that no lock is held by another
+    // one that would not exist in the child.
+    match unsafe { nix::unistd::fork() }? {
+        nix::unistd::ForkResult::Parent { child } => Ok(Some(child)),
+        nix::unistd::ForkResult::Child => Ok(None),
+    }
+}

@@ -1,0 +1,263 @@
+//! Promise: the launcher's bell reaches SEND through every layer of confinement, and the calls that
+//! the roles live on work: RECV is executed inside the launcher's domain, receives its descriptors,
+//! forks SEND, appends and rings; SEND reads the log and waits.
+
+mod confined;
+
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::process::{Child, ExitCode, Stdio};
+
+use confined::{again, again_in_group, fork, must_end, outcome, part, reaches};
+use libtest_mimic::{Arguments, Failed, Trial};
+use nix::fcntl::{FcntlArg, Flock, FlockArg, OFlag, fcntl, open};
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recv,
+    recvmsg, send, sendmsg, socketpair,
+};
+use nix::sys::stat::Mode;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{Pid, Whence, lseek, mkfifo};
+use papayachat::confine::policy::{recv as table, send};
+use papayachat::confine::{self, Context, Level, Role};
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+const RECORD: &[u8] =
+    b"{\"ts\":\"2026-11-22T22:23:01.123Z\",\"id\":\"1\",\"from\":\"a\",\"text\":\"x\"}\n";
+
+fn main() -> ExitCode {
+    if let Some((name, given)) = part() {
+        return outcome(match name.as_str() {
+            "launcher" => launcher(&given),
+            "recv" => receiver(&given),
+            _ => Err("no such part".into()),
+        });
+    }
+    let mut trials = Vec::new();
+    for level in Level::ALL {
+        let name = format!("the bell reaches two workers, level {level}");
+        let trial = Trial::test(name, move || bell(level)).with_ignored_flag(!reaches(level));
+        trials.push(trial);
+    }
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+fn bell(level: Level) -> Result<(), Failed> {
+    let directory = tempfile::tempdir()?;
+    mkfifo(&directory.path().join("bell"), Mode::from_bits_truncate(0o600))?;
+    std::fs::write(directory.path().join("room.log"), RECORD)?;
+    std::fs::write(directory.path().join("room.gate"), "")?;
+    let given = format!("{level}:{}", directory.path().display());
+    must_end(&again("launcher", &given).output()?, "exit 0")?;
+    let log = std::fs::read(directory.path().join("room.log"))?;
+    if log == RECORD.repeat(3) { Ok(()) } else { Err("the log has other records".into()) }
+}
+
+fn context(level: &str) -> Result<Context<'static>, Box<dyn std::error::Error>> {
+    let level: Level = level.parse()?;
+    let mut context = Context::new(level);
+    context.ceiling = level;
+    Ok(context)
+}
+
+/// The launcher's part; it plays the keeper too.
+fn launcher(given: &str) -> Outcome {
+    let (level, directory) = given.split_once(':').ok_or("no directory given")?;
+    let directory = Path::new(directory);
+    // Without close-on-exec, so that RECV has it at the number of its table.
+    let bell = open(&directory.join("bell"), OFlag::O_RDWR | OFlag::O_NONBLOCK, Mode::empty())?;
+    if bell.as_raw_fd() != table::BELL {
+        return Err("the bell has another number".into());
+    }
+    SigSet::from(Signal::SIGUSR1).thread_block()?;
+    let files = [Files::open(directory)?, Files::open(directory)?];
+
+    let program = std::env::current_exe()?;
+    let mut context = context(level)?;
+    context.executable = Some(&program);
+    let report = confine::enter(Role::Launcher, &context)?;
+    eprintln!("{report}");
+
+    let mut workers = Vec::new();
+    for files in &files {
+        workers.push(Worker::start(level, files)?);
+    }
+    for worker in &workers {
+        worker.expect("ready")?;
+    }
+    kill(Pid::from_raw(0), Signal::SIGUSR1)?;
+    for worker in &mut workers {
+        worker.expect("heard")?;
+        if !worker.process.wait()?.success() {
+            return Err("a worker failed".into());
+        }
+    }
+    Ok(())
+}
+
+/// What one worker gets: each its own open file descriptions.
+struct Files([OwnedFd; 4]);
+
+impl Files {
+    fn open(directory: &Path) -> nix::Result<Self> {
+        let one = |name: &str, flags| {
+            open(&directory.join(name), flags | OFlag::O_CLOEXEC, Mode::empty())
+        };
+        Ok(Self([
+            one("room.log", OFlag::O_WRONLY | OFlag::O_APPEND)?,
+            one("room.log", OFlag::O_RDONLY)?,
+            one("room.gate", OFlag::O_RDONLY)?,
+            one("room.gate", OFlag::O_RDONLY)?,
+        ]))
+    }
+}
+
+struct Worker {
+    process: Child,
+    keeper: OwnedFd,
+    _client: OwnedFd,
+}
+
+impl Worker {
+    fn start(level: &str, files: &Files) -> Result<Self, Box<dyn std::error::Error>> {
+        let pair = |kind| socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC);
+        let (client, inner_client) = pair(SockType::Stream)?;
+        let (keeper, inner_keeper) = pair(SockType::SeqPacket)?;
+        // In the launcher's group, or the bell would not reach it.
+        let mut command = again_in_group("recv", level);
+        let process =
+            command.stdin(Stdio::from(inner_client)).stdout(Stdio::from(inner_keeper)).spawn()?;
+        let numbers = files.0.each_ref().map(AsRawFd::as_raw_fd);
+        sendmsg::<()>(
+            keeper.as_raw_fd(),
+            &[IoSlice::new(b"token accepted")],
+            &[ControlMessage::ScmRights(&numbers)],
+            MsgFlags::empty(),
+            None,
+        )?;
+        Ok(Self { process, keeper, _client: client })
+    }
+
+    fn expect(&self, word: &str) -> Outcome {
+        let mut buffer = [0; 64];
+        let length = recv(self.keeper.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+        match &buffer[..length] == word.as_bytes() {
+            true => Ok(()),
+            false => Err(format!("expected {word:?}").into()),
+        }
+    }
+}
+
+/// RECV's part.
+fn receiver(level: &str) -> Outcome {
+    SigSet::from(Signal::SIGUSR1).thread_block()?;
+    let context = context(level)?;
+    let earlier = confine::enter(Role::Recv, &context)?;
+    eprintln!("{earlier}");
+    let received = receive_files()?;
+    if received.each_ref().map(AsRawFd::as_raw_fd)
+        != [table::LOG_APPEND, table::LOG_READ, table::GATE, table::SEND_GATE]
+    {
+        return Err("the files have other numbers".into());
+    }
+    for file in &received {
+        fcntl(file, FcntlArg::F_GETFL)?;
+    }
+    let (here, there) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+    if [here.as_raw_fd(), there.as_raw_fd()] != [table::SEND, table::SEND_END] {
+        return Err("the channel has other numbers".into());
+    }
+    let [append, read, gate, send_gate] = received;
+    let Some(child) = fork()? else {
+        drop((append, gate, here));
+        return sender(&context, read, send_gate, &there);
+    };
+    drop((send_gate, there));
+    let mut context = context;
+    context.earlier = Some(&earlier);
+    eprintln!("{}", confine::enter(Role::RecvJoined, &context)?);
+
+    expect_from(&here, "waiting")?;
+    append_record(append, gate, &read)?;
+    nix::unistd::write(std::io::stderr(), b"rings\n")?;
+    send_word(table::KEEPER, "ready")?;
+    match waitpid(child, None)? {
+        WaitStatus::Signaled(_, Signal::SIGUSR1, _) => send_word(table::KEEPER, "heard"),
+        other => Err(format!("SEND ended otherwise: {other:?}").into()),
+    }
+}
+
+fn receive_files() -> Result<[OwnedFd; 4], Box<dyn std::error::Error>> {
+    let mut buffer = [0; 64];
+    let mut slices = [IoSliceMut::new(&mut buffer)];
+    let mut space = nix::cmsg_space!([i32; 4]);
+    let message =
+        recvmsg::<()>(table::KEEPER, &mut slices, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+    for part in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(numbers) = part {
+            let numbers: [i32; 4] = numbers.try_into().map_err(|_| "not four descriptors")?;
+            return Ok(numbers.map(own));
+        }
+    }
+    Err("no descriptors".into())
+}
+
+#[allow(unsafe_code)]
+fn own(number: i32) -> OwnedFd {
+    // SAFETY: the kernel has just made this descriptor for this process, and nobody else has it.
+    unsafe { std::os::fd::FromRawFd::from_raw_fd(number) }
+}
+
+fn append_record(append: OwnedFd, gate: OwnedFd, read: &OwnedFd) -> Outcome {
+    let gate = Flock::lock(gate, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
+    let log = Flock::lock(append, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
+    drop(gate);
+    let size = lseek(read, 0, Whence::SeekEnd)?;
+    let mut last = [0];
+    nix::sys::uio::pread(read, &mut last, size - 1)?;
+    if last != *b"\n" {
+        return Err("a torn record".into());
+    }
+    nix::unistd::write(&*log, RECORD)?;
+    nix::unistd::fdatasync(&*log)?;
+    Ok(())
+}
+
+/// SEND's part. It has no handler for the bell, so that it dies of it, and of nothing else.
+fn sender(context: &Context<'_>, log: OwnedFd, gate: OwnedFd, channel: &OwnedFd) -> Outcome {
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    eprintln!("{}", confine::enter(Role::Send, context)?);
+    let log = Flock::lock(log, FlockArg::LockShared).map_err(|(_, errno)| errno)?;
+    let mut buffer = vec![0; 4096];
+    let length = nix::sys::uio::pread(&*log, &mut buffer, 0)?;
+    let log = log.unlock().map_err(|(_, errno)| errno)?;
+    drop(Flock::lock(gate, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?);
+    send_bytes(send::CLIENT, &buffer[..length])?;
+    send_word(channel.as_raw_fd(), "waiting")?;
+    let mut wait = [PollFd::new(channel.as_fd(), PollFlags::POLLIN)];
+    ppoll(&mut wait, None, Some(SigSet::empty()))?;
+    drop(log);
+    Err("it woke without a bell".into())
+}
+
+fn send_bytes(socket: i32, bytes: &[u8]) -> Outcome {
+    send(socket, bytes, MsgFlags::MSG_NOSIGNAL)?;
+    Ok(())
+}
+
+fn send_word(socket: i32, word: &str) -> Outcome {
+    send_bytes(socket, word.as_bytes())
+}
+
+fn expect_from(channel: &impl AsFd, word: &str) -> Outcome {
+    let channel: BorrowedFd<'_> = channel.as_fd();
+    let mut buffer = [0; 64];
+    let length = recv(channel.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+    if &buffer[..length] == word.as_bytes() { Ok(()) } else { Err("another word".into()) }
+}
