@@ -4,12 +4,17 @@
 //! every mistake instead of the first; what depends on the system (users, directories, ports) is
 //! checked by `papayad check` and by the launcher.
 
+mod file;
 mod parse;
 
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use crate::confine::Level;
 
 /// The whole configuration. [`Config::default`] is what an empty file means.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -123,7 +128,7 @@ pub struct Log {
 }
 
 /// When records are flushed to the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Durability {
     /// Before anyone sees them.
     Always,
@@ -140,22 +145,11 @@ pub struct Sandbox {
     pub require: Level,
 }
 
-/// Levels of confinement, the weakest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// System calls are filtered, files are not.
-    Seccomp,
-    /// Also Landlock with ABI 2 or newer (Debian 12's own kernel).
-    Landlock2,
-    /// Also Landlock with ABI 6 or newer (Debian 13's).
-    Landlock6,
-    /// Everything that this version knows about.
-    Full,
-}
-
 /// Where the daemon's own log lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Syslog {
+    /// The logger's socket; `None` (written `""`): where this system has it. For containers and tests.
+    pub socket: Option<PathBuf>,
     /// Which facility.
     pub facility: Facility,
     /// The least important lines that are written.
@@ -288,7 +282,7 @@ impl Default for Sandbox {
 
 impl Default for Syslog {
     fn default() -> Self {
-        Self { facility: Facility::Daemon, level: Severity::Info }
+        Self { socket: None, facility: Facility::Daemon, level: Severity::Info }
     }
 }
 
@@ -365,4 +359,4 @@ macro_rules! display_by_name {
         }
     )*};
 }
-display_by_name!(Durability, Level, Facility, Severity);
+display_by_name!(Durability, Facility, Severity);

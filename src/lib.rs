@@ -6,8 +6,9 @@
 //! - [`daemon`]: one file a process, and under it the channels between two processes.
 //! - [`confine`]: what a process gives up, one interface with one backend per operating system.
 //! - [`room`]: the append-only log, its records and its locks.
+//! - [`state`]: the files of the state directory beside the log: host key and tokens.
 //! - [`wire`]: what client and server say to each other; pure, no I/O.
-//! - [`token`], [`ticket`], [`config`], [`exit`]: plain values and their parsers.
+//! - [`token`], [`ticket`], [`config`], [`exit`], [`visible`]: plain values and their parsers.
 //! - [`sys`]: the only unsafe code.
 
 pub mod admin;
@@ -17,7 +18,9 @@ pub mod confine;
 pub mod daemon;
 pub mod exit;
 pub mod room;
+pub mod state;
 pub mod sys;
 pub mod ticket;
 pub mod token;
+pub mod visible;
 pub mod wire;

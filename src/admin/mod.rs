@@ -1,1 +1,33 @@
 //! The commands of `papayad`, one file a command.
+
+mod cli;
+mod demo;
+mod run;
+mod service;
+mod token;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The whole program: a role if the launcher started it as one, a command otherwise.
+pub fn main() -> ExitCode {
+    let first = std::env::args_os().next().unwrap_or_default();
+    if first.as_encoded_bytes().starts_with(crate::daemon::recv::ARGUMENT.as_bytes()) {
+        return ExitCode::from(crate::daemon::recv::run());
+    }
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(message) => return usage(&message),
+    };
+    match cli.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report("papayad"),
+    }
+}
+
+/// Help and version go to stdout and are no error; everything else is exit code 64.
+fn usage(message: &clap::Error) -> ExitCode {
+    let _ = message.print();
+    ExitCode::from(if message.use_stderr() { crate::exit::Exit::Usage as u8 } else { 0 })
+}

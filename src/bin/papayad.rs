@@ -1,3 +1,7 @@
-//! See the library.
+//! The daemon and its administration; see the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    papayachat::admin::main()
+}

@@ -34,7 +34,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ),
     ("log", &["durability", "presence"]),
     ("sandbox", &["require"]),
-    ("syslog", &["facility", "level"]),
+    ("syslog", &["facility", "level", "socket"]),
 ];
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -118,6 +118,10 @@ impl<'t> Parser<'t> {
         self.set("sandbox", "require", &mut c.sandbox.require, |v| choice(v, Level::NAMES));
         self.set("syslog", "facility", &mut c.syslog.facility, |v| choice(v, Facility::NAMES));
         self.set("syslog", "level", &mut c.syslog.level, |v| choice(v, Severity::NAMES));
+        self.set("syslog", "socket", &mut c.syslog.socket, |v| match string(v, "\"/dev/log\"")? {
+            "" => Ok(None),
+            _ => path(v, MAX_RUNTIME_PATH).map(Some),
+        });
         self.refuse_equal_users(&c);
         self.refuse_nested_paths(&c);
         c

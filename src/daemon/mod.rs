@@ -1,1 +1,15 @@
-//! The processes of the daemon, one file a process.
+//! The processes of the daemon, one file a process, and the channels between them.
+//!
+//! ```text
+//! launcher ── keeper           one each; the launcher is the main process
+//!          ├─ listener
+//!          └─ recv ── send     one pair a client
+//! ```
+
+pub mod channel;
+pub mod keeper;
+pub mod launcher;
+pub mod listener;
+pub mod recv;
+pub mod send;
+mod start;

@@ -25,6 +25,18 @@ pub(super) fn exclusive<'f>(file: &'f impl AsFd, stop: &Stop) -> Result<Held<'f>
     lock(file.as_fd(), FlockArg::LockExclusive, stop)
 }
 
+/// The exclusive lock on `file`, if nobody has one; does not wait.
+///
+/// # Errors
+/// What flock(2) says, for example `ENOLCK`.
+pub(super) fn try_exclusive(file: &impl AsFd) -> Result<Option<Held<'_>>, Errno> {
+    match flock(file.as_fd(), FlockArg::LockExclusiveNonblock) {
+        Ok(()) => Ok(Some(Held(file.as_fd()))),
+        Err(Errno::EAGAIN) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
 /// Waits for a shared lock on `file`; errors as [`exclusive`].
 pub(super) fn shared<'f>(file: &'f impl AsFd, stop: &Stop) -> Result<Held<'f>, Errno> {
     lock(file.as_fd(), FlockArg::LockShared, stop)

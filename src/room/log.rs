@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstatat};
 use nix::unistd::{fdatasync, write};
 
 use super::holder::{self, FileId, LockIds};
@@ -19,6 +19,7 @@ use super::lock::{self, Stop};
 use super::offset::Offset;
 use super::record::{Batch, TORN_MARK};
 use crate::config::Durability;
+use crate::sys;
 
 /// The log's name in the state directory.
 pub const LOG: &str = "room.log";
@@ -193,7 +194,57 @@ impl Files {
     }
 }
 
+/// For the keeper's handing out, and its own records.
+impl Files {
+    /// The four descriptors that a good token earns, none of which anybody else has: the log to
+    /// append, the log to read, and the gate twice.
+    ///
+    /// # Errors
+    /// A file cannot be opened, or is not the one that it was.
+    pub fn hand_out(&self) -> Result<[OwnedFd; 4], LogError> {
+        let AppenderFds { log, tail, gate } = self.appender_fds()?;
+        let other = self.reader_fds()?.gate;
+        Ok([log, tail, gate, other])
+    }
+
+    /// An appender for the keeper itself.
+    ///
+    /// # Errors
+    /// As [`Files::hand_out`].
+    pub fn appender(&self) -> Result<Appender, LogError> {
+        self.appender_fds().map(Appender::new)
+    }
+}
+
 impl Appender {
+    /// As [`Appender::append`], but does not wait for a lock: `None` if it is taken.
+    ///
+    /// # Errors
+    /// As [`Appender::append`].
+    pub fn try_append(
+        &mut self,
+        batch: &mut Batch,
+        now: impl Fn() -> Timestamp,
+        durability: Durability,
+    ) -> Result<Option<Appended>, LogError> {
+        let Some(gate) = lock::try_exclusive(&self.gate).map_err(|e| lock_error(GATE, e))? else {
+            return Ok(None);
+        };
+        let Some(_lock) = lock::try_exclusive(&self.log).map_err(|e| lock_error(LOG, e))? else {
+            return Ok(None);
+        };
+        drop(gate);
+        self.append_locked(batch, now, durability).map(Some)
+    }
+
+    /// Makes what was appended durable.
+    ///
+    /// # Errors
+    /// What fdatasync(2) says.
+    pub fn sync(&self) -> Result<(), LogError> {
+        fdatasync(&self.log).map_err(|e| call("flush", LOG, e))
+    }
+
     /// An appender on descriptors that no other process locks.
     pub fn new(fds: AppenderFds) -> Self {
         let AppenderFds { log, tail, gate } = fds;
@@ -222,6 +273,15 @@ impl Appender {
         let gate = lock::exclusive(&self.gate, &self.stop).map_err(|e| lock_error(GATE, e))?;
         let _lock = lock::exclusive(&self.log, &self.stop).map_err(|e| lock_error(LOG, e))?;
         drop(gate);
+        self.append_locked(batch, now, durability)
+    }
+
+    fn append_locked(
+        &self,
+        batch: &mut Batch,
+        now: impl Fn() -> Timestamp,
+        durability: Durability,
+    ) -> Result<Appended, LogError> {
         let size = size_of(&self.log)?;
         let repaired = self.is_torn(size)?;
         batch.stamp(now());
@@ -278,6 +338,11 @@ impl Reader {
     /// Has `stop` asked whenever a signal interrupts the wait for a lock.
     pub fn stop_when(self, stop: impl Fn() -> bool + Send + 'static) -> Self {
         Self { stop: Box::new(stop), ..self }
+    }
+
+    /// Gives the descriptors back.
+    pub fn into_fds(self) -> ReaderFds {
+        ReaderFds { log: self.log, gate: self.gate }
     }
 
     /// The offset of the first byte that the next read gives.
@@ -414,7 +479,7 @@ fn is_regular(found: &FileStat) -> bool {
 }
 
 fn stat(file: &OwnedFd, name: &'static str) -> Result<FileStat, LogError> {
-    fstat(file).map_err(|e| call("look at", name, e))
+    sys::fd::status(file).map_err(|e| call("look at", name, e))
 }
 
 fn size_of(log: &OwnedFd) -> Result<u64, LogError> {

@@ -38,7 +38,11 @@ mod rules {
 
     /// The rules, besides those of `startup` and of all that it starts.
     pub const RULES: &[Rule] = &[
-        allow("kill", &[int(0, "pid", &[0]), int(1, "signal", &[SIGUSR1])], "the bell"),
+        allow(
+            "kill",
+            &[int(0, "pid", &[0]), int(1, "signal", &[SIGUSR1, SIGTERM])],
+            "the bell, and the end of the service",
+        ),
         allow(
             "kill",
             &[
@@ -63,6 +67,8 @@ mod rules {
         allow("connect", &[], "the same; the family is that of the socket"),
         allow("pipe2", &[], "the pipe for a child's log lines"),
         allow("accept4", &[], "the administrator's socket"),
+        allow("getsockname", &[], "the port that the system chose, for log and status"),
+        allow("listen", &[], "opens the door, and opens it again"),
         allow("sendmsg", &[], "descriptors to the keeper and the listener, lines to syslog"),
         allow("recvmsg", &[], "connections from the listener"),
         allow("sendto", &[], "the same without descriptors"),

@@ -123,10 +123,22 @@ mod rules {
         ),
         allow("clone", &[FORK], "SEND is forked; a thread cannot be made"),
         allow("set_robust_list", &[], "the C library in the forked child"),
+        allow("getpid", &[], "SEND is told who its parent is"),
         allow("getppid", &[], "SEND makes sure that RECV still lives once its death signal is set"),
         allow(
             "rt_sigaction",
-            &[int(0, "signal", &[libc::SIGUSR1, libc::SIGPIPE, libc::SIGTERM, libc::SIGCHLD])],
+            &[int(
+                0,
+                "signal",
+                &[
+                    libc::SIGUSR1,
+                    libc::SIGTERM,
+                    libc::SIGINT,
+                    libc::SIGHUP,
+                    libc::SIGPIPE,
+                    libc::SIGCHLD,
+                ],
+            )],
             "SEND listens to the bell; set before its own filter",
         ),
         allow("close", &[fd_range(0, LAST)], "each of the two closes what is the other's"),

@@ -1,0 +1,65 @@
+//! Launcher and listener: the listener hands over accepted sockets, the launcher says what became
+//! of them, so that the listener's limits and penalties follow what really happened.
+//!
+//! | message | from | when | how often |
+//! |---|---|---|---|
+//! | `Start` + socket | listener | the door is open | once a connection; ids only grow |
+//! | `Joined`, `Ended` | launcher | after `Start` | once a worker, `Ended` last |
+//! | `Close` | launcher | pause | once; the listener closes the door and ends |
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::WorkerId;
+
+/// How a client's cluster ended, as far as it matters for penalties.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verdict {
+    /// It came and went as it should.
+    Orderly,
+    /// It left before it showed a token, or sent what is no hello.
+    NoToken,
+    /// It showed a token that does not open.
+    BadToken,
+    /// It ran out of the grace time.
+    TooSlow,
+    /// Its process was killed by its filter, crashed, or held a lock for too long.
+    Violation,
+}
+
+impl Verdict {
+    /// In words, behind "after".
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Orderly => "an orderly visit",
+            Self::NoToken => "connections without a token",
+            Self::BadToken => "tokens that do not open",
+            Self::TooSlow => "connections that showed no token in time",
+            Self::Violation => "a violation of the confinement",
+        }
+    }
+}
+
+/// From the listener.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum FromListener {
+    /// A connection that passed the limits; its socket comes along.
+    Start {
+        /// The listener's own number for it; each is larger than the one before.
+        id: WorkerId,
+        /// Where it comes from.
+        source: SocketAddr,
+    },
+}
+
+/// To the listener.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum ToListener {
+    /// This client's token was good: it counts no longer as a start-up.
+    Joined(WorkerId),
+    /// This client is gone.
+    Ended(WorkerId, Verdict),
+    /// Refuse connections from now on, and end.
+    Close,
+}

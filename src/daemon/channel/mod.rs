@@ -1,0 +1,264 @@
+//! Channels between two roles: one module a channel, with both ends' messages.
+//!
+//! A channel is a SEQPACKET socket pair: messages keep their boundaries, both ends know when the
+//! other is gone, and descriptors can be handed over. A message is at most [`MESSAGE_MAX`] bytes
+//! and [`FDS_MAX`] descriptors; whatever does not parse ends the channel, as an attacker's word.
+
+pub mod keeper_recv;
+pub mod launcher_keeper;
+pub mod launcher_listener;
+pub mod recv_send;
+pub mod report;
+
+use std::fmt;
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recv,
+    recvmsg, send, sendmsg, socketpair,
+};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::sys;
+
+/// The largest message in bytes. A welcome with a long message of the day is the largest there is.
+pub const MESSAGE_MAX: usize = 8192;
+/// The most descriptors one message may carry.
+pub const FDS_MAX: usize = 4;
+
+/// Names a client's process cluster for as long as the daemon runs; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct WorkerId(pub u64);
+
+/// 48 bytes (a Noise message, a ticket) in the form that serde knows.
+pub type Bytes48 = [[u8; 16]; 3];
+
+/// Splits 48 bytes for a message.
+pub fn pack48(bytes: &[u8; 48]) -> Bytes48 {
+    std::array::from_fn(|i| std::array::from_fn(|j| bytes[16 * i + j]))
+}
+
+/// Joins what [`pack48`] split.
+pub fn unpack48(parts: &Bytes48) -> [u8; 48] {
+    std::array::from_fn(|i| parts[i / 16][i % 16])
+}
+
+/// One end of a channel.
+#[derive(Debug)]
+pub struct Channel(OwnedFd);
+
+/// Why a message could not be sent or received.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ChannelError {
+    /// The other end is gone.
+    Closed,
+    /// There is nothing to receive, or no room to send, at the moment.
+    WouldBlock,
+    /// What came is no message of this channel.
+    Malformed,
+    /// The system refused.
+    System(Errno),
+}
+
+impl fmt::Display for ChannelError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("the other end is gone"),
+            Self::WouldBlock => f.write_str("no room in the channel"),
+            Self::Malformed => f.write_str("what came is no message of this channel"),
+            Self::System(e) => write!(f, "{}", e.desc()),
+        }
+    }
+}
+
+impl std::error::Error for ChannelError {}
+
+impl From<Errno> for ChannelError {
+    fn from(problem: Errno) -> Self {
+        match problem {
+            Errno::EAGAIN => Self::WouldBlock,
+            Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN => Self::Closed,
+            other => Self::System(other),
+        }
+    }
+}
+
+/// A message and the descriptors that came with it.
+#[derive(Debug)]
+pub struct Received<M> {
+    /// The message.
+    pub message: M,
+    /// The descriptors, in the sender's order.
+    pub fds: Vec<OwnedFd>,
+}
+
+impl Channel {
+    /// A connected pair; both ends close on exec.
+    pub fn pair() -> Result<(Self, Self), Errno> {
+        let (a, b) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+        Ok((Self(a), Self(b)))
+    }
+
+    /// The end that this descriptor is.
+    pub fn from_fd(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+
+    /// The descriptor's number, for a child's table.
+    pub fn raw(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+
+    /// Sends without ever waiting: a role that does not take its messages is not worth waiting for.
+    pub fn send<M: Serialize>(
+        &self,
+        message: &M,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<(), ChannelError> {
+        self.send_with(message, fds, MsgFlags::MSG_DONTWAIT)
+    }
+
+    /// Sends, and waits for room if there is none. Only towards a more trusted role.
+    pub fn send_patiently<M: Serialize>(&self, message: &M) -> Result<(), ChannelError> {
+        self.send_with(message, &[], MsgFlags::empty())
+    }
+
+    fn send_with<M: Serialize>(
+        &self,
+        message: &M,
+        fds: &[BorrowedFd<'_>],
+        flags: MsgFlags,
+    ) -> Result<(), ChannelError> {
+        // Wiped: some messages carry keys and secrets.
+        let mut buffer = Zeroizing::new([0u8; MESSAGE_MAX]);
+        let bytes = postcard::to_slice(message, &mut buffer[..])
+            .map_err(|_| ChannelError::System(Errno::EMSGSIZE))?;
+        let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+        let flags = flags | MsgFlags::MSG_NOSIGNAL;
+        loop {
+            // Without descriptors by the simpler call, so that a role that hands nothing over
+            // needs no right to.
+            let sent = if raw.is_empty() {
+                send(self.raw(), bytes, flags)
+            } else {
+                let rights = [ControlMessage::ScmRights(&raw)];
+                sendmsg::<()>(self.raw(), &[IoSlice::new(bytes)], &rights, flags, None)
+            };
+            match sent {
+                Err(Errno::EINTR) => {}
+                done => return done.map(drop).map_err(ChannelError::from),
+            }
+        }
+    }
+
+    /// Receives one message without waiting; descriptors that come with it are closed unseen.
+    pub fn receive<M: for<'a> Deserialize<'a>>(&self) -> Result<M, ChannelError> {
+        // One byte more, to notice a longer message.
+        let mut buffer = Zeroizing::new([0u8; MESSAGE_MAX + 1]);
+        let length = loop {
+            match recv(self.raw(), &mut buffer[..], MsgFlags::MSG_DONTWAIT) {
+                Err(Errno::EINTR) => {}
+                done => break done?,
+            }
+        };
+        match length {
+            0 => Err(ChannelError::Closed),
+            1..=MESSAGE_MAX => {
+                postcard::from_bytes(&buffer[..length]).map_err(|_| ChannelError::Malformed)
+            }
+            _ => Err(ChannelError::Malformed),
+        }
+    }
+
+    /// Receives one message, and the descriptors that come with it, without waiting.
+    pub fn receive_fds<M: for<'a> Deserialize<'a>>(&self) -> Result<Received<M>, ChannelError> {
+        let mut buffer = Zeroizing::new([0u8; MESSAGE_MAX]);
+        let mut control = nix::cmsg_space!([RawFd; FDS_MAX]);
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+        let (length, truncated, fds) = {
+            let mut slices = [IoSliceMut::new(&mut buffer[..])];
+            let got = loop {
+                match recvmsg::<()>(self.raw(), &mut slices, Some(&mut control), flags) {
+                    Err(Errno::EINTR) => {}
+                    done => break done?,
+                }
+            };
+            let truncated = got.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC);
+            let mut fds = Vec::new();
+            // An iterator that fails has nothing to give: the truncation flag says so too.
+            for message in got.cmsgs().into_iter().flatten() {
+                if let ControlMessageOwned::ScmRights(raw) = message {
+                    fds.extend(raw.into_iter().filter_map(|fd| sys::fd::own(fd).ok()));
+                }
+            }
+            (got.bytes, truncated, fds)
+        };
+        match length {
+            0 => Err(ChannelError::Closed),
+            _ if truncated => Err(ChannelError::Malformed),
+            _ => postcard::from_bytes(&buffer[..length])
+                .map(|message| Received { message, fds })
+                .map_err(|_| ChannelError::Malformed),
+        }
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+
+    #[test]
+    fn a_descriptor_arrives_with_its_message() {
+        let (a, b) = Channel::pair().unwrap();
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        a.send(&WorkerId(7), &[writer.as_fd()]).unwrap();
+        drop(writer);
+        let got: Received<WorkerId> = b.receive_fds().unwrap();
+        assert_eq!(got.message, WorkerId(7));
+        let mut copy = std::fs::File::from(got.fds.into_iter().next().unwrap());
+        copy.write_all(b"x").unwrap();
+        drop(copy);
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "x");
+    }
+
+    #[test]
+    fn the_other_end_is_known_to_be_gone_or_merely_silent() {
+        let (a, b) = Channel::pair().unwrap();
+        assert_eq!(b.receive::<WorkerId>().unwrap_err(), ChannelError::WouldBlock);
+        drop(a);
+        assert_eq!(b.receive::<WorkerId>().unwrap_err(), ChannelError::Closed);
+        assert_eq!(b.send(&WorkerId(1), &[]).unwrap_err(), ChannelError::Closed);
+    }
+
+    #[test]
+    fn a_message_that_does_not_parse_or_is_too_long_is_malformed() {
+        let (a, b) = Channel::pair().unwrap();
+        a.send(&[0xffu8; 64].as_slice(), &[]).unwrap();
+        assert_eq!(b.receive::<(String, u8)>().unwrap_err(), ChannelError::Malformed);
+        assert!(a.send(&[0u8; MESSAGE_MAX].as_slice(), &[]).is_err());
+        for _ in 0..2 {
+            send(a.raw(), &[1; MESSAGE_MAX + 1], MsgFlags::empty()).unwrap();
+        }
+        assert_eq!(b.receive::<WorkerId>().unwrap_err(), ChannelError::Malformed);
+        assert_eq!(b.receive_fds::<WorkerId>().unwrap_err(), ChannelError::Malformed);
+    }
+
+    #[test]
+    fn forty_eight_bytes_survive_their_parts() {
+        let bytes: [u8; 48] = std::array::from_fn(|i| i as u8);
+        assert_eq!(unpack48(&pack48(&bytes)), bytes);
+    }
+}

@@ -1,0 +1,332 @@
+//! Keeper: the host key, the tokens' hashes, the log's directory, and the word who may join.
+//!
+//! Runs as a user of its own; it holds no network socket. It answers each RECV's channel by the
+//! table in `channel/keeper_recv.rs`, and gives the log's descriptors only against a good token.
+//! It is forked while the launcher is still root, and becomes its own user first of all.
+
+mod admission;
+mod presence;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use self::presence::Presence;
+use super::channel::launcher_keeper::{FromKeeper, ToKeeper};
+use super::channel::launcher_listener::Verdict;
+use super::channel::report::Reporter;
+use super::channel::{Channel, ChannelError, WorkerId};
+use super::start::{self, StartError};
+use crate::config::Config;
+use crate::confine::identity::{self, Ids};
+use crate::confine::{self, Role};
+use crate::exit::Exit;
+use crate::room::log::Files;
+use crate::state::tokens::{Hasher, Tokens};
+use crate::state::{StateDir, hostkey};
+use crate::sys::{self, signal};
+use crate::ticket::TicketKey;
+use crate::token::{self, Name, TokenId};
+use crate::wire::handshake::NkResponder;
+
+/// How much longer than the client RECV itself may take to be gone.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Messages taken from one channel before the others have their turn.
+const ROUND: usize = 8;
+
+/// What a keeper starts with.
+pub struct Start<'a> {
+    /// To the launcher.
+    pub channel: RawFd,
+    /// The pipe of log lines.
+    pub report: RawFd,
+    /// /dev/null.
+    pub null: RawFd,
+    /// The doorbell's write end, for presence records.
+    pub bell: RawFd,
+    /// The launcher's process id.
+    pub launcher: Pid,
+    /// Whom to become; `None` without root.
+    pub ids: Option<Ids>,
+    /// The configuration.
+    pub config: &'a Config,
+}
+
+/// One running client program of one token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Session {
+    token: TokenId,
+    instance: [u8; 16],
+}
+
+/// Where a worker stands; each request is allowed in exactly one of these.
+enum Stage {
+    /// Nothing was asked yet.
+    Fresh,
+    /// The handshake was done.
+    Shaken,
+    /// A secret waits for its turn at argon2.
+    Queued { session: Session, secret: token::Secret },
+    /// The token is good; the session's previous worker has to be gone first.
+    Waiting { session: Session, by_ticket: bool },
+    /// It has the log.
+    Joined { session: Session, ticket_at: Option<Instant> },
+    /// It was told to leave, or was refused.
+    Leaving,
+}
+
+struct Worker {
+    channel: Channel,
+    source: SocketAddr,
+    stage: Stage,
+    /// When the launcher is asked to remove it.
+    deadline: Option<Instant>,
+}
+
+struct Keeper {
+    launcher: &'static Channel,
+    bell: OwnedFd,
+    dir: StateDir,
+    files: Files,
+    responder: NkResponder,
+    tickets: TicketKey,
+    hasher: Hasher,
+    tokens: Tokens,
+    workers: BTreeMap<WorkerId, Worker>,
+    /// Who was given the log, until its channel is closed: leaving workers too.
+    members: BTreeMap<WorkerId, (Session, Name)>,
+    queue: VecDeque<WorkerId>,
+    presence: Presence,
+    grace: Duration,
+    sessions: usize,
+    report: Reporter,
+}
+
+/// The keeper's life, in a process forked for it.
+pub fn run(start: &Start<'_>) -> Infallible {
+    let report = Reporter::new("keeper");
+    // The place of the state directory is kept free by /dev/null until it can be opened.
+    let table = [start.null, start.channel, start.report, start.null, start.bell];
+    // SIGTERM is for the workers: the keeper ends with the launcher, after everyone else.
+    let begun = start::forked("keeper", &table, &[Signal::SIGTERM], start.launcher);
+    let Ok([null, launcher, stderr, place, bell]) =
+        begun.map_err(drop).and_then(|fds| <[OwnedFd; 5]>::try_from(fds).map_err(drop))
+    else {
+        sys::process::exit_now(70)
+    };
+    drop(place);
+    // 0 and 2 stay open for good: nothing else may take their place.
+    std::mem::forget((null, stderr));
+    // Needed to the end, whether `begin` works or not.
+    let launcher: &'static Channel = Box::leak(Box::new(Channel::from_fd(launcher)));
+    match Keeper::begin(start, launcher, bell, report.clone()) {
+        Ok(mut keeper) => match keeper.serve() {
+            Ok(never) => match never {},
+            Err(problem) => report.error(problem),
+        },
+        Err(problem) => {
+            let exit = exit_code(&problem) as u8;
+            let message = problem.to_string();
+            let _ = launcher.send_patiently(&FromKeeper::Failed { exit, message });
+        }
+    }
+    sys::process::exit_now(70)
+}
+
+fn exit_code(problem: &StartError) -> Exit {
+    match problem {
+        StartError::State(_) | StartError::Log(_) => Exit::CannotCreate,
+        StartError::Confine(_) | StartError::Identity(_) => Exit::Config,
+        _ => Exit::Internal,
+    }
+}
+
+impl Keeper {
+    /// Becomes its own user, loads everything, and confines itself.
+    fn begin(
+        start: &Start<'_>,
+        launcher: &'static Channel,
+        bell: OwnedFd,
+        report: Reporter,
+    ) -> Result<Self, StartError> {
+        match &start.ids {
+            Some(ids) => identity::become_forever(ids)?,
+            None => identity::rootless()?,
+        }
+        sys::process::die_with_parent(start.launcher)?; // Changing the user cleared it (prctl(2)).
+        let dir = StateDir::open(&start.config.paths.state)?;
+        let key = hostkey::load_or_create(&dir)?;
+        let tokens = Tokens::load(&dir)?;
+        let files = Files::open(dir.as_fd())?;
+        let keeper = Self {
+            launcher,
+            bell,
+            presence: Presence::new(&files, start.config)?,
+            responder: NkResponder::new(&key.private),
+            tickets: TicketKey::derive(&key.private),
+            hasher: Hasher::new(),
+            workers: BTreeMap::new(),
+            members: BTreeMap::new(),
+            queue: VecDeque::new(),
+            grace: start.config.limits.grace,
+            sessions: start.config.limits.sessions as usize,
+            report,
+            dir,
+            files,
+            tokens,
+        };
+        keeper.confine(start.config, key.new)?;
+        Ok(keeper)
+    }
+
+    fn confine(&self, config: &Config, new_key: bool) -> Result<(), StartError> {
+        let files = self.files.lock_ids()?; // Looks into /proc, which is out of reach below.
+        let mut context = confine::Context::new(config.sandbox.require);
+        context.state_dir = Some(self.dir.as_fd());
+        context.descriptors = Some(descriptors(config));
+        let level = confine::enter(Role::Keeper, &context)?;
+        self.tell(&FromKeeper::Ready {
+            files,
+            tokens: self.tokens.good(Timestamp::now()) as u32,
+            confined: level.to_string(),
+            new_key,
+        });
+        Ok(())
+    }
+
+    fn serve(&mut self) -> Result<Infallible, StartError> {
+        loop {
+            let (launcher, ready) = self.wait()?;
+            if launcher {
+                self.hear_launcher();
+            }
+            for id in ready {
+                self.hear_worker(id);
+            }
+            self.verify_one();
+            self.admit_waiting();
+            self.keep_time();
+            if self.presence.write(Instant::now(), &self.report) {
+                self.ring();
+            }
+        }
+    }
+
+    /// Sleeps until somebody speaks or something is due; says who spoke.
+    fn wait(&self) -> Result<(bool, Vec<WorkerId>), StartError> {
+        let limit = self.next_due().map(|due| due.saturating_duration_since(Instant::now()));
+        let limit = if self.queue.is_empty() { limit } else { Some(Duration::ZERO) };
+        let mut fds = Vec::with_capacity(self.workers.len() + 1);
+        fds.push(PollFd::new(self.launcher.as_fd(), PollFlags::POLLIN));
+        fds.extend(
+            self.workers.values().map(|w| PollFd::new(w.channel.as_fd(), PollFlags::POLLIN)),
+        );
+        signal::wait(&mut fds, limit)?;
+        let ids = self.workers.keys().zip(&fds[1..]);
+        let ready = ids.filter(|(_, fd)| signal::ready(fd)).map(|(id, _)| *id).collect();
+        Ok((signal::ready(&fds[0]), ready))
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        let workers = self.workers.values().filter_map(|w| w.deadline);
+        let now = Timestamp::now();
+        let expiry = self.joined_expiries().min().map(|end| {
+            let seconds = end.as_second().saturating_sub(now.as_second()).max(0);
+            Instant::now() + Duration::from_secs(seconds as u64) + Duration::from_millis(50)
+        });
+        workers.chain(expiry).chain(self.presence.next_due()).min()
+    }
+
+    fn joined_expiries(&self) -> impl Iterator<Item = Timestamp> {
+        self.members.values().filter_map(|(session, _)| self.tokens.find(session.token)?.expires)
+    }
+
+    fn hear_launcher(&mut self) {
+        loop {
+            match self.launcher.receive_fds::<ToKeeper>() {
+                Ok(got) => match got.message {
+                    ToKeeper::Worker { id, source } => {
+                        if let Some(fd) = got.fds.into_iter().next() {
+                            self.take_worker(id, source, Channel::from_fd(fd));
+                        }
+                    }
+                    ToKeeper::Reload { sessions, grace } => {
+                        (self.sessions, self.grace) = (sessions as usize, grace);
+                        self.reload();
+                    }
+                    ToKeeper::End { id, reason } => self.end(id, reason),
+                },
+                Err(ChannelError::WouldBlock) => return,
+                // The launcher is gone, and so is the service.
+                Err(_) => sys::process::exit_now(0),
+            }
+        }
+    }
+
+    fn take_worker(&mut self, id: WorkerId, source: SocketAddr, channel: Channel) {
+        let deadline = Some(Instant::now() + self.grace + PATIENCE);
+        self.workers.insert(id, Worker { channel, source, stage: Stage::Fresh, deadline });
+    }
+
+    /// Reads the tokens again; ends the sessions of those that can join no more.
+    fn reload(&mut self) {
+        let outcome = match Tokens::load(&self.dir) {
+            Ok(tokens) => {
+                self.tokens = tokens;
+                self.end_bad_standing();
+                Ok(self.tokens.good(Timestamp::now()) as u32)
+            }
+            Err(problem) => Err(problem.to_string()),
+        };
+        self.tell(&FromKeeper::Reloaded { outcome });
+    }
+
+    /// Removes workers whose time is over, and ends sessions whose token has expired.
+    fn keep_time(&mut self) {
+        let now = Instant::now();
+        let late = |w: &&mut Worker| w.deadline.is_some_and(|end| end <= now);
+        let mut remove = Vec::new();
+        for (id, worker) in &mut self.workers {
+            if Some(&mut *worker).filter(late).is_some() {
+                worker.deadline = None;
+                let leaving = matches!(worker.stage, Stage::Leaving);
+                worker.stage = Stage::Leaving;
+                remove.push((*id, leaving));
+            }
+        }
+        for (id, leaving) in remove {
+            if !leaving {
+                self.tell(&FromKeeper::Judged { id, verdict: Verdict::TooSlow });
+            }
+            self.tell(&FromKeeper::Remove { id });
+        }
+        let wall = Timestamp::now();
+        if self.joined_expiries().any(|end| end <= wall) {
+            self.end_bad_standing();
+        }
+    }
+
+    /// Tells the launcher; it is more trusted, so waiting for it is allowed.
+    fn tell(&self, message: &FromKeeper) {
+        if self.launcher.send_patiently(message).is_err() {
+            sys::process::exit_now(0);
+        }
+    }
+
+    /// Rings the doorbell; one that is full has been rung.
+    fn ring(&self) {
+        let _ = nix::unistd::write(&self.bell, b"!");
+    }
+}
+
+/// A channel for each worker, and as many again for files that are open for a moment.
+fn descriptors(config: &Config) -> u64 {
+    u64::from(config.limits.clients) + u64::from(config.limits.startups.full) + 64
+}

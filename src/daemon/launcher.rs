@@ -1,0 +1,192 @@
+//! Launcher: THE ONLY CODE THAT RUNS AS ROOT, from `run` to `drop_root`. Then the supervisor.
+//!
+//! It validates everything before its first side effect, binds, opens, forks the keeper, gives up
+//! root for good, forks the listener, and stays: it starts RECV for each connection that the
+//! listener hands over, reaps, writes syslog for everyone, and rings the bell. It reads no byte
+//! that a client sent, and holds no key.
+
+pub mod control;
+mod journal;
+mod locks;
+pub mod prepare;
+mod supervise;
+mod workers;
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags};
+use nix::unistd::{Pid, geteuid, getpid};
+
+use self::journal::Journal;
+use self::supervise::Supervisor;
+use super::channel::Channel;
+use super::channel::launcher_keeper::FromKeeper;
+use super::channel::report::Severity;
+use super::keeper;
+use crate::config::Config;
+use crate::confine::identity::{self, Ids};
+use crate::confine::{self, Role};
+use crate::exit::{Exit, Failure};
+use crate::sys::{self, signal};
+
+/// How long the keeper may take to load its files (a host key has to be made once).
+const KEEPER_START: Duration = Duration::from_secs(30);
+
+/// Whom the daemon's two kinds of processes run as; `None` without root.
+pub struct Users {
+    /// Everything but the keeper.
+    pub workers: Ids,
+    /// The keeper.
+    pub keeper: Ids,
+}
+
+/// Descriptors that the launcher makes before anything else, for itself and for its children.
+struct Plumbing {
+    null: OwnedFd,
+    program: OwnedFd,
+    report: (OwnedFd, OwnedFd),
+    bell: (OwnedFd, OwnedFd),
+    sockets: Vec<OwnedFd>,
+    control: control::Door,
+}
+
+/// Runs the service in the foreground until it is told to stop.
+///
+/// # Errors
+/// Why it could not start, or why it ended without being told.
+pub fn run(config: Config, config_path: &Path) -> Result<(), Failure> {
+    let users = users(&config)?;
+    let journal = Journal::open(&config.syslog);
+    let (plumbing, keeper) = begin(&config, users.as_ref())?;
+    match &users {
+        Some(users) => drop_root(&users.workers)?,
+        None => identity::rootless().map_err(|e| Failure::new(Exit::Internal, e.to_string()))?,
+    }
+    supervise(config, config_path.to_owned(), users.is_some(), journal, plumbing, keeper)
+}
+
+/// Looks up both users, if this is root; otherwise the service is rootless.
+fn users(config: &Config) -> Result<Option<Users>, Failure> {
+    if !geteuid().is_root() {
+        return Ok(None);
+    }
+    let lookup =
+        |user: &str| identity::lookup(user).map_err(|e| Failure::new(Exit::Config, e.to_string()));
+    let workers = lookup(&config.identity.user)?;
+    let keeper = lookup(&config.identity.keeper_user)?;
+    if workers.uid == keeper.uid {
+        let what = "identity.user and identity.keeper_user are the same uid; they must differ";
+        return Err(Failure::new(Exit::Config, what));
+    }
+    Ok(Some(Users { workers, keeper }))
+}
+
+/// As root: directories, sockets, pipes, and the keeper, which becomes its own user itself.
+fn begin(config: &Config, users: Option<&Users>) -> Result<(Plumbing, KeeperChild), Failure> {
+    prepare::own_process_group();
+    // First what can fail because of others: a port that is taken must leave nothing behind.
+    let sockets = prepare::bind(&config.listen.addresses)?;
+    prepare::directories(config, users)?;
+    let control = control::Door::open(&config.paths.runtime)?;
+    let plumbing = Plumbing {
+        null: prepare::null()?,
+        program: prepare::program()?,
+        report: prepare::pipe()?,
+        bell: prepare::pipe()?,
+        sockets,
+        control,
+    };
+    let (mine, theirs) = Channel::pair().map_err(prepare::failed("make a channel"))?;
+    let start = keeper::Start {
+        channel: theirs.raw(),
+        report: plumbing.report.1.as_raw_fd(),
+        null: plumbing.null.as_raw_fd(),
+        bell: plumbing.bell.1.as_raw_fd(),
+        launcher: getpid(),
+        ids: users.map(|u| u.keeper),
+        config,
+    };
+    let pid = sys::process::fork_role(|| keeper::run(&start))
+        .map_err(prepare::failed("start the keeper"))?;
+    Ok((plumbing, KeeperChild { pid, channel: mine }))
+}
+
+/// From here on nothing of this service is root any more.
+fn drop_root(ids: &Ids) -> Result<(), Failure> {
+    identity::become_forever(ids).map_err(|e| Failure::new(Exit::Internal, e.to_string()))
+}
+
+struct KeeperChild {
+    pid: Pid,
+    channel: Channel,
+}
+
+/// The rest of the launcher's life, without root.
+fn supervise(
+    config: Config,
+    config_path: PathBuf,
+    was_root: bool,
+    mut journal: Journal,
+    plumbing: Plumbing,
+    keeper: KeeperChild,
+) -> Result<(), Failure> {
+    let ready = await_keeper(&keeper, &plumbing, &mut journal)?;
+    sys::process::become_reaper().map_err(prepare::failed("become the reaper"))?;
+    sys::title::set("launcher");
+    let mut supervisor =
+        Supervisor::new(config, config_path, was_root, journal, plumbing, keeper, ready)?;
+    let level = supervisor.confine()?;
+    supervisor.start(&level)?;
+    supervisor.serve()
+}
+
+/// Confines the launcher: see the policy file for what it keeps, and why.
+impl Supervisor {
+    fn confine(&self) -> Result<String, Failure> {
+        let readable = self.readable_paths();
+        let readable: Vec<&Path> = readable.iter().map(PathBuf::as_path).collect();
+        let program = std::env::current_exe().ok();
+        let mut context = confine::Context::new(self.config().sandbox.require);
+        context.executable = program.as_deref();
+        context.readable = &readable;
+        let sockets: Vec<&Path> = journal::SOCKETS.iter().map(Path::new).collect();
+        context.sockets = &sockets;
+        confine::enter(Role::Launcher, &context)
+            .map(|report| report.to_string())
+            .map_err(|e| Failure::new(Exit::Config, e.to_string()))
+    }
+}
+
+/// Waits for the keeper to be ready; passes on why it is not.
+fn await_keeper(
+    keeper: &KeeperChild,
+    plumbing: &Plumbing,
+    journal: &mut Journal,
+) -> Result<FromKeeper, Failure> {
+    let end = Instant::now() + KEEPER_START;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let mut fds = [PollFd::new(keeper.channel.as_fd(), PollFlags::POLLIN)];
+        signal::wait(&mut fds, Some(left)).map_err(prepare::failed("wait for the keeper"))?;
+        journal.drain(&plumbing.report.0);
+        match keeper.channel.receive::<FromKeeper>() {
+            Ok(FromKeeper::Failed { exit, message }) => {
+                let exit = match exit {
+                    73 => Exit::CannotCreate,
+                    78 => Exit::Config,
+                    _ => Exit::Internal,
+                };
+                return Err(Failure::new(exit, format!("keeper: {message}")));
+            }
+            Ok(ready) => return Ok(ready),
+            Err(super::channel::ChannelError::WouldBlock) if !left.is_zero() => {}
+            Err(problem) => {
+                let message = format!("the keeper did not start: {problem}");
+                journal.line(Severity::Error, &message);
+                return Err(Failure::new(Exit::Internal, message));
+            }
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The control socket: how `papayad status`, `kick`, `pause`, `resume` and `token` talk to the
+//! running service. Root's alone (rootless: its user's alone), by the socket's owner and mode.
+//!
+//! One request a connection: a line of at most [`REQUEST_MAX`] bytes; the answer is lines of text
+//! until the service closes. A caller that does not send or read in time is dropped.
+
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::stat::{Mode, umask};
+
+use crate::exit::{Exit, Failure};
+
+/// The socket's name in the runtime directory.
+pub const SOCKET: &str = "control";
+/// The longest request in bytes.
+pub const REQUEST_MAX: usize = 512;
+/// Callers at a time.
+const CALLERS_MAX: usize = 8;
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What can be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Who is here.
+    Status,
+    /// Read configuration and tokens again.
+    Reload,
+    /// Close the door.
+    Pause,
+    /// Open the door.
+    Resume,
+    /// End the sessions of a name, or one worker by the process id of its RECV.
+    Kick(String),
+}
+
+impl Request {
+    /// Reads a request's line.
+    pub fn parse(line: &str) -> Option<Self> {
+        let mut words = line.split_ascii_whitespace();
+        let request = match (words.next()?, words.next()) {
+            ("status", None) => Self::Status,
+            ("reload", None) => Self::Reload,
+            ("pause", None) => Self::Pause,
+            ("resume", None) => Self::Resume,
+            ("kick", Some(whom)) => Self::Kick(whom.to_owned()),
+            _ => return None,
+        };
+        words.next().is_none().then_some(request)
+    }
+
+    /// The request as a line.
+    pub fn encode(&self) -> String {
+        match self {
+            Self::Status => "status\n".into(),
+            Self::Reload => "reload\n".into(),
+            Self::Pause => "pause\n".into(),
+            Self::Resume => "resume\n".into(),
+            Self::Kick(whom) => format!("kick {whom}\n"),
+        }
+    }
+}
+
+struct Visitor {
+    stream: UnixStream,
+    request: Vec<u8>,
+    answer: Option<Vec<u8>>,
+    end: Instant,
+}
+
+/// The listening socket and whoever is connected to it.
+pub struct Door {
+    listener: UnixListener,
+    callers: Vec<Visitor>,
+}
+
+impl Door {
+    /// Binds the socket; refuses to take the place of a running service.
+    pub fn open(runtime: &Path) -> Result<Self, Failure> {
+        let path: PathBuf = runtime.join(SOCKET);
+        if UnixStream::connect(&path).is_ok() {
+            let message = format!(
+                "a papayad is running already: it answers on {}; see `papayad status`",
+                path.display()
+            );
+            return Err(Failure::new(Exit::Unavailable, message));
+        }
+        let failed = |e: io::Error| {
+            Failure::new(Exit::CannotCreate, format!("cannot create {}: {e}", path.display()))
+        };
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
+            _ => {}
+        }
+        let before = umask(Mode::from_bits_truncate(0o177));
+        let bound = UnixListener::bind(&path);
+        umask(before);
+        let listener = bound.map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        Ok(Self { listener, callers: Vec::new() })
+    }
+
+    /// The descriptors to watch.
+    pub fn watch(&self) -> Vec<PollFd<'_>> {
+        let listen =
+            if self.callers.len() < CALLERS_MAX { PollFlags::POLLIN } else { PollFlags::empty() };
+        let mut fds = vec![PollFd::new(self.listener.as_fd(), listen)];
+        for caller in &self.callers {
+            let want = if caller.answer.is_some() { PollFlags::POLLOUT } else { PollFlags::POLLIN };
+            fds.push(PollFd::new(caller.stream.as_fd(), want));
+        }
+        fds
+    }
+
+    /// When the next caller has had its time.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.callers.iter().map(|c| c.end).min()
+    }
+
+    /// Takes callers and their requests; gives those that are whole, with the caller's place.
+    pub fn take(&mut self) -> Vec<(usize, Option<Request>)> {
+        while self.callers.len() < CALLERS_MAX
+            && let Ok((stream, _)) = self.listener.accept()
+        {
+            if stream.set_nonblocking(true).is_ok() {
+                let end = Instant::now() + PATIENCE;
+                self.callers.push(Visitor { stream, request: Vec::new(), answer: None, end });
+            }
+        }
+        self.callers.retain_mut(|caller| caller.end > Instant::now() && caller.advance());
+        let whole = |c: &Visitor| c.answer.is_none() && c.request.ends_with(b"\n");
+        let parse = |c: &Visitor| std::str::from_utf8(&c.request).ok().and_then(Request::parse);
+        let callers = self.callers.iter().enumerate();
+        callers.filter(|(_, c)| whole(c)).map(|(place, c)| (place, parse(c))).collect()
+    }
+
+    /// Answers the caller at this place.
+    pub fn answer(&mut self, place: usize, text: String) {
+        if let Some(caller) = self.callers.get_mut(place) {
+            caller.answer = Some(text.into_bytes());
+            caller.advance();
+        }
+    }
+}
+
+impl Visitor {
+    /// Reads or writes what is possible now; whether it stays.
+    fn advance(&mut self) -> bool {
+        match &mut self.answer {
+            None => {
+                let mut buffer = [0; REQUEST_MAX];
+                match self.stream.read(&mut buffer) {
+                    Ok(0) => false,
+                    Ok(length) => {
+                        self.request.extend_from_slice(&buffer[..length]);
+                        self.request.len() <= REQUEST_MAX
+                    }
+                    Err(e) => e.kind() == io::ErrorKind::WouldBlock,
+                }
+            }
+            Some(answer) => match self.stream.write(answer) {
+                Ok(length) => {
+                    answer.drain(..length);
+                    !answer.is_empty()
+                }
+                Err(e) => e.kind() == io::ErrorKind::WouldBlock,
+            },
+        }
+    }
+}
+
+/// A connection to the running service.
+#[derive(Debug)]
+pub struct Caller {
+    stream: UnixStream,
+    path: PathBuf,
+}
+
+impl Caller {
+    /// Connects; `None` if no service is running.
+    ///
+    /// # Errors
+    /// The socket is there, but cannot be used.
+    pub fn connect(runtime: &Path) -> Result<Option<Self>, Failure> {
+        use io::ErrorKind::{ConnectionRefused, NotFound};
+        let path = runtime.join(SOCKET);
+        match UnixStream::connect(&path) {
+            Ok(stream) => Ok(Some(Self { stream, path })),
+            Err(e) if matches!(e.kind(), NotFound | ConnectionRefused) => Ok(None),
+            Err(e) => Err(unusable(&path, &e)),
+        }
+    }
+
+    /// Sends the request and reads the whole answer.
+    ///
+    /// # Errors
+    /// The service does not answer in time.
+    pub fn ask(mut self, request: &Request) -> Result<String, Failure> {
+        let mut answer = String::new();
+        self.stream
+            .set_read_timeout(Some(2 * PATIENCE))
+            .and_then(|()| self.stream.write_all(request.encode().as_bytes()))
+            .and_then(|()| self.stream.read_to_string(&mut answer))
+            .map_err(|e| unusable(&self.path, &e))?;
+        Ok(answer)
+    }
+}
+
+fn unusable(path: &Path, cause: &io::Error) -> Failure {
+    let message = format!("cannot talk to the running service on {}: {cause}", path.display());
+    let exit = match cause.kind() {
+        io::ErrorKind::PermissionDenied => Exit::Refused,
+        _ => Exit::Unavailable,
+    };
+    Failure::new(exit, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_survive_their_lines_and_nothing_else_is_one() {
+        let all = [Request::Status, Request::Reload, Request::Pause, Request::Resume];
+        for request in all.into_iter().chain([Request::Kick("alice".into())]) {
+            assert_eq!(Request::parse(&request.encode()), Some(request));
+        }
+        for odd in ["", "kick", "status now", "kick a b", "KICK a", "\0"] {
+            assert_eq!(Request::parse(odd), None, "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn a_second_service_does_not_take_the_place_of_the_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Door::open(dir.path()).unwrap();
+        assert_eq!(Door::open(dir.path()).err().unwrap().exit, Exit::Unavailable);
+        drop(first);
+        assert!(Door::open(dir.path()).is_ok(), "a stale socket is replaced");
+    }
+}

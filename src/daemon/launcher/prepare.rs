@@ -1,0 +1,162 @@
+//! Launcher, as root: directories, sockets, pipes. Nothing here reads what others wrote.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind as bind_socket, listen,
+    setsockopt, socket, sockopt,
+};
+use nix::sys::stat::{FileStat, Mode, fstat};
+use nix::unistd::{Gid, Uid, fchown, geteuid, getpgrp, getpid, pipe2, setpgid, setsid};
+
+use super::Users;
+use crate::config::Config;
+use crate::confine::identity::Ids;
+use crate::exit::{Exit, Failure};
+
+/// Connections that may wait for the listener.
+const BACKLOG: i32 = 1024;
+/// After so many seconds of silence the kernel asks whether a client is still there …
+const KEEPALIVE_IDLE: u32 = 60;
+/// … this often, in seconds …
+const KEEPALIVE_INTERVAL: u32 = 15;
+/// … and so many times.
+const KEEPALIVE_COUNT: u32 = 4;
+
+/// Turns a failed call into the failure of the whole start.
+pub fn failed(action: &'static str) -> impl Fn(Errno) -> Failure {
+    move |cause| Failure::new(Exit::Internal, format!("cannot {action}: {}", cause.desc()))
+}
+
+/// The bell is rung for the whole process group: it must be the service's own. A service manager
+/// and an interactive shell made it so already; a script did not.
+pub fn own_process_group() {
+    if getpgrp() != getpid() && setsid().is_err() {
+        // Cannot fail for a process that leads no group.
+        let _ = setpgid(getpid(), getpid());
+    }
+}
+
+/// Binds all addresses and listens. What clients send to a port that is not served yet must not
+/// wait: that is why this comes first.
+pub fn bind(addresses: &[SocketAddr]) -> Result<Vec<OwnedFd>, Failure> {
+    addresses.iter().map(|address| bind_one(*address).map_err(cannot_bind(*address))).collect()
+}
+
+fn bind_one(address: SocketAddr) -> Result<OwnedFd, Errno> {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket(family, SockType::Stream, flags, None)?;
+    setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+    if let SocketAddr::V6(v6) = address {
+        // Explicit, because systems differ: a wildcard serves IPv4 too, an address only itself.
+        setsockopt(&fd, sockopt::Ipv6V6Only, &!v6.ip().is_unspecified())?;
+    }
+    // Accepted sockets inherit these (tcp(7)), so no worker has to set any.
+    setsockopt(&fd, sockopt::TcpNoDelay, &true)?;
+    setsockopt(&fd, sockopt::KeepAlive, &true)?;
+    setsockopt(&fd, sockopt::TcpKeepIdle, &KEEPALIVE_IDLE)?;
+    setsockopt(&fd, sockopt::TcpKeepInterval, &KEEPALIVE_INTERVAL)?;
+    setsockopt(&fd, sockopt::TcpKeepCount, &KEEPALIVE_COUNT)?;
+    #[cfg(target_os = "linux")]
+    setsockopt(&fd, sockopt::TcpUserTimeout, &(1000 * (KEEPALIVE_IDLE + 4 * KEEPALIVE_INTERVAL)))?;
+    bind_socket(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
+    reopen(&fd)?;
+    Ok(fd)
+}
+
+/// Listens, or listens again after the door was closed: needs no root, the address is bound.
+pub fn reopen(socket: &OwnedFd) -> Result<(), Errno> {
+    listen(socket, Backlog::new(BACKLOG)?)
+}
+
+fn cannot_bind(address: SocketAddr) -> impl Fn(Errno) -> Failure {
+    move |cause| {
+        let remedy = match cause {
+            Errno::EADDRINUSE => {
+                "another program (or another papayad) listens there; see `ss -tlnp` or `sockstat -l`"
+            }
+            Errno::EACCES => "ports below 1024 need root or CAP_NET_BIND_SERVICE",
+            Errno::EADDRNOTAVAIL => "no interface of this machine has this address",
+            _ => "change listen.addresses",
+        };
+        let message = format!("cannot listen on {address}: {}; {remedy}", cause.desc());
+        Failure::new(Exit::Unavailable, message)
+    }
+}
+
+/// Creates the two directories where they are missing, and refuses ones that others could change.
+pub fn directories(config: &Config, users: Option<&Users>) -> Result<(), Failure> {
+    state_directory(config, users.map(|u| u.keeper))?;
+    directory(&config.paths.runtime, 0o755, None)
+}
+
+/// The state directory alone; `keeper` is `None` without root.
+pub fn state_directory(config: &Config, keeper: Option<Ids>) -> Result<(), Failure> {
+    directory(&config.paths.state, 0o750, keeper.map(|ids| (ids.uid, ids.gid)))
+}
+
+fn directory(path: &Path, mode: u32, owner: Option<(Uid, Gid)>) -> Result<(), Failure> {
+    use std::os::unix::fs::DirBuilderExt;
+    let created = std::fs::DirBuilder::new().mode(mode).create(path);
+    let new = match created {
+        Ok(()) => true,
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => false,
+        Err(e) => {
+            let message = format!("cannot create {}: {e}; create its parent", path.display());
+            return Err(Failure::new(Exit::CannotCreate, message));
+        }
+    };
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let look = |cause: Errno| {
+        let message = format!("cannot use {}: {}", path.display(), cause.desc());
+        Failure::new(Exit::CannotCreate, message)
+    };
+    let fd = nix::fcntl::open(path, flags, Mode::empty()).map_err(look)?;
+    if new && let Some((uid, gid)) = owner {
+        fchown(&fd, Some(uid), Some(gid)).map_err(look)?;
+    }
+    check_owner(path, &fstat(&fd).map_err(look)?, owner.map_or(geteuid(), |(uid, _)| uid))
+}
+
+fn check_owner(path: &Path, status: &FileStat, wanted: Uid) -> Result<(), Failure> {
+    let path = path.display();
+    let problem = if status.st_uid != wanted.as_raw() {
+        format!("{path} belongs to uid {}; `chown {wanted} {path}`", status.st_uid)
+    } else if status.st_mode & 0o022 != 0 {
+        format!("{path} can be changed by others; `chmod go-w {path}`")
+    } else {
+        return Ok(());
+    };
+    Err(Failure::new(Exit::Config, problem))
+}
+
+/// /dev/null, for descriptor 0 of the roles.
+pub fn null() -> Result<OwnedFd, Failure> {
+    nix::fcntl::open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(failed("open /dev/null"))
+}
+
+/// This program itself, open: RECV is executed from it. An upgrade that replaces the file does not
+/// change what a running service executes.
+pub fn program() -> Result<OwnedFd, Failure> {
+    let path = if cfg!(target_os = "linux") {
+        "/proc/self/exe".into()
+    } else {
+        std::env::current_exe().map_err(|e| {
+            Failure::new(Exit::Internal, format!("cannot find this program's own file: {e}"))
+        })?
+    };
+    nix::fcntl::open(&path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(failed("open this program's own file"))
+}
+
+/// A pipe that never makes its writers wait: a full one loses log lines, or has been rung.
+pub fn pipe() -> Result<(OwnedFd, OwnedFd), Failure> {
+    pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(failed("make a pipe"))
+}

@@ -1,0 +1,240 @@
+//! Listener: accepts connections, turns away what is too much, and hands the rest to the launcher.
+//!
+//! Runs as the workers' user. It holds the listening sockets and the table of sources; it never
+//! reads a byte from a client, has no key, and cannot start a process. Killing it touches nobody
+//! who is connected: SIGTERM closes the door, anything else is a crash, and it is started again.
+
+pub mod limits;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::signal::Signal;
+use nix::sys::socket::{
+    MsgFlags, Shutdown, SockFlag, SockaddrStorage, accept4, getpeername, send, shutdown,
+};
+use nix::unistd::Pid;
+
+use self::limits::{Limits, Refusal};
+use super::channel::launcher_listener::{FromListener, ToListener, Verdict};
+use super::channel::report::Reporter;
+use super::channel::{Channel, ChannelError, WorkerId};
+use super::start;
+use crate::config;
+use crate::confine::{self, Role};
+use crate::sys::{self, signal};
+use crate::wire::handshake::Status;
+
+/// Connections accepted in one round before the launcher's messages are looked at again.
+const ROUND: usize = 64;
+/// How long accepting rests after the system had no descriptor or memory for a connection.
+const REST: Duration = Duration::from_millis(100);
+
+/// What a listener starts with.
+pub struct Start<'a> {
+    /// To the launcher.
+    pub channel: RawFd,
+    /// The pipe of log lines.
+    pub report: RawFd,
+    /// /dev/null.
+    pub null: RawFd,
+    /// The listening sockets.
+    pub sockets: &'a [RawFd],
+    /// The launcher's process id.
+    pub launcher: Pid,
+    /// What the operator allows.
+    pub config: &'a config::Config,
+    /// The first number that was not used yet.
+    pub next: WorkerId,
+    /// Who is connected already (a listener that crashed leaves them untouched): number, source,
+    /// and whether the token was good.
+    pub clients: Vec<(WorkerId, SocketAddr, bool)>,
+}
+
+struct Listener {
+    channel: Channel,
+    sockets: Vec<OwnedFd>,
+    limits: Limits,
+    next: WorkerId,
+    rest: Option<Instant>,
+    report: Reporter,
+}
+
+/// The listener's life, in a process forked for it.
+pub fn run(start: Start<'_>) -> Infallible {
+    let report = Reporter::new("listener");
+    match Listener::begin(start, report.clone()).and_then(|mut l| l.serve()) {
+        Ok(never) => match never {},
+        Err(problem) => {
+            report.error(problem);
+            sys::process::exit_now(70)
+        }
+    }
+}
+
+impl Listener {
+    fn begin(start: Start<'_>, report: Reporter) -> Result<Self, start::StartError> {
+        let mut table = vec![start.null, start.channel, start.report];
+        table.extend_from_slice(start.sockets);
+        let mut fds = start::forked("listener", &table, &[Signal::SIGTERM], start.launcher)?;
+        let sockets = fds.split_off(3);
+        let channel = Channel::from_fd(fds.swap_remove(1));
+        let mut limits = Limits::new(&start.config.limits, Instant::now());
+        for (id, source, joined) in start.clients {
+            limits.started(id, source);
+            if joined {
+                limits.joined(id);
+            }
+        }
+        let context = confine::Context::new(start.config.sandbox.require);
+        let level = confine::enter(Role::Listener, &context)?;
+        report.info(level);
+        for fd in fds {
+            std::mem::forget(fd); // 0 and 2 stay open for good: nothing else may take their place.
+        }
+        Ok(Self { channel, sockets, limits, next: start.next, rest: None, report })
+    }
+
+    fn serve(&mut self) -> Result<Infallible, start::StartError> {
+        loop {
+            let (told, ready) = self.wait()?;
+            if signal::take(Signal::SIGTERM) {
+                self.close_door("it was told to stop (SIGTERM)");
+            }
+            if told {
+                self.hear();
+            }
+            for index in ready {
+                self.accept_round(index);
+            }
+        }
+    }
+
+    /// Sleeps; says whether the launcher spoke and which sockets have connections.
+    fn wait(&mut self) -> Result<(bool, Vec<usize>), Errno> {
+        let now = Instant::now();
+        let rest = self.rest.and_then(|end| end.checked_duration_since(now));
+        if rest.is_none() {
+            self.rest = None;
+        }
+        let mut fds = vec![PollFd::new(self.channel.as_fd(), PollFlags::POLLIN)];
+        if rest.is_none() {
+            fds.extend(self.sockets.iter().map(|s| PollFd::new(s.as_fd(), PollFlags::POLLIN)));
+        }
+        signal::wait(&mut fds, rest)?;
+        let ready = (0..fds.len() - 1).filter(|i| signal::ready(&fds[i + 1])).collect();
+        Ok((signal::ready(&fds[0]), ready))
+    }
+
+    /// Takes what the launcher says.
+    fn hear(&mut self) {
+        loop {
+            match self.channel.receive::<ToListener>() {
+                Ok(ToListener::Joined(id)) => self.limits.joined(id),
+                Ok(ToListener::Ended(id, verdict)) => self.ended(id, verdict),
+                Ok(ToListener::Close) => self.close_door("it was told to pause"),
+                Err(ChannelError::WouldBlock) => return,
+                // The launcher is gone, and so is the service.
+                Err(_) => sys::process::exit_now(0),
+            }
+        }
+    }
+
+    fn ended(&mut self, id: WorkerId, verdict: Verdict) {
+        if let Some(penalty) = self.limits.ended(id, verdict, Instant::now()) {
+            self.report.notice(format_args!(
+                "{} is turned away for {} s after {}",
+                penalty.source,
+                penalty.lasts.as_secs(),
+                verdict.describe()
+            ));
+        }
+    }
+
+    fn accept_round(&mut self, index: usize) {
+        for _ in 0..ROUND {
+            let Some(socket) = self.sockets.get(index) else { return };
+            match accept4(socket.as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK) {
+                Ok(raw) => {
+                    if let Ok(client) = sys::fd::own(raw) {
+                        self.admit(client);
+                    }
+                }
+                Err(Errno::EAGAIN) => return,
+                // The client went away, or sent something odd: not our trouble (accept(2)).
+                Err(Errno::ECONNABORTED | Errno::EINTR | Errno::EPROTO | Errno::EPERM) => {}
+                Err(cause @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM)) => {
+                    self.report.warning(format_args!("accepting rests: {}", cause.desc()));
+                    self.rest = Some(Instant::now() + REST);
+                    return;
+                }
+                Err(cause) => {
+                    self.report.warning(format_args!("accept: {}", cause.desc()));
+                    self.rest = Some(Instant::now() + REST);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn admit(&mut self, client: OwnedFd) {
+        let Some(source) = peer(&client) else { return };
+        if let Err(refusal) = self.limits.allow(source, Instant::now(), dice) {
+            if refusal.is_news {
+                self.report.notice(format_args!("{source} is turned away: {refusal}"));
+            }
+            return turn_away(&client);
+        }
+        let id = self.next;
+        let message = FromListener::Start { id, source };
+        match self.channel.send(&message, &[client.as_fd()]) {
+            Ok(()) => {
+                self.next = WorkerId(id.0 + 1);
+                self.limits.started(id, source);
+            }
+            Err(_) => turn_away(&client),
+        }
+    }
+
+    /// Refuses connections until the launcher starts another listener. The sockets stay bound:
+    /// nobody else can take the port, and listening again needs no root.
+    fn close_door(&self, why: &str) -> ! {
+        for socket in &self.sockets {
+            if let Err(cause) = shutdown(socket.as_raw_fd(), Shutdown::Read) {
+                self.report.error(format_args!("the door does not close: {}", cause.desc()));
+            }
+        }
+        self.report.notice(format_args!("the door is closed: {why}"));
+        sys::process::exit_now(0)
+    }
+}
+
+/// Says "busy" if that needs no waiting, and hangs up.
+fn turn_away(client: &OwnedFd) {
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    let _ = send(client.as_raw_fd(), &[Status::Busy as u8], flags);
+    let _ = shutdown(client.as_raw_fd(), Shutdown::Write);
+}
+
+fn peer(client: &OwnedFd) -> Option<SocketAddr> {
+    let address = getpeername::<SockaddrStorage>(client.as_raw_fd()).ok()?;
+    let v4 = address.as_sockaddr_in().map(|a| SocketAddr::from((a.ip(), a.port())));
+    let v6 = || address.as_sockaddr_in6().map(|a| SocketAddr::from((a.ip(), a.port())));
+    // A dual-stack socket shows IPv4 clients as ::ffff:a.b.c.d; people and limits want a.b.c.d.
+    v4.or_else(v6).map(|a| SocketAddr::new(a.ip().to_canonical(), a.port()))
+}
+
+/// A random number below 100.
+fn dice() -> u32 {
+    getrandom::u32().map_or(0, |n| n % 100)
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.why)
+    }
+}

@@ -1,0 +1,173 @@
+//! From the client's bytes to lines: ciphertext frames in, plaintext lines out, in two buffers of
+//! fixed size. Holds no descriptor.
+
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::wire::cipher::Opener;
+use crate::wire::frame::{HEADER, MAX_CIPHERTEXT, MAX_PLAINTEXT, next_frame};
+
+/// What the client sent cannot be read: the connection has to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InputError {
+    /// A frame has an illegal length, or was not made with the session's key.
+    Frame,
+    /// A line is longer than any command can be.
+    LongLine,
+}
+
+/// The two buffers and the key between them.
+pub struct Input {
+    opener: Opener,
+    sealed: Vec<u8>,
+    sealed_length: usize,
+    plain: Zeroizing<Vec<u8>>,
+    plain_start: usize,
+    plain_length: usize,
+    line_max: usize,
+}
+
+impl Input {
+    /// Buffers for lines of up to `line_max` bytes, all allocated here.
+    pub fn new(opener: Opener, line_max: usize) -> Self {
+        Self {
+            opener,
+            sealed: vec![0; HEADER + MAX_CIPHERTEXT],
+            sealed_length: 0,
+            plain: Zeroizing::new(vec![0; line_max + MAX_PLAINTEXT]),
+            plain_start: 0,
+            plain_length: 0,
+            line_max,
+        }
+    }
+
+    /// Where the next bytes from the client belong. Never empty: a full buffer holds a whole frame,
+    /// and [`Input::unseal`] takes those out.
+    pub fn space(&mut self) -> &mut [u8] {
+        &mut self.sealed[self.sealed_length..]
+    }
+
+    /// So many bytes were put into [`Input::space`].
+    pub fn filled(&mut self, length: usize) {
+        self.sealed_length = (self.sealed_length + length).min(self.sealed.len());
+    }
+
+    /// Opens one whole frame, if there is one and its text has room; says whether it did.
+    pub fn unseal(&mut self) -> Result<bool, InputError> {
+        self.compact();
+        if self.plain_length > self.line_max {
+            return Ok(false);
+        }
+        let frame =
+            next_frame(&self.sealed[..self.sealed_length]).map_err(|_| InputError::Frame)?;
+        let Some(length) = frame else { return Ok(false) };
+        let header = [self.sealed[0], self.sealed[1]];
+        let text = self
+            .opener
+            .open(header, &mut self.sealed[HEADER..length])
+            .map_err(|_| InputError::Frame)?;
+        let end = self.plain_length + text.len();
+        self.plain[self.plain_length..end].copy_from_slice(text);
+        text.zeroize();
+        self.plain_length = end;
+        self.sealed.copy_within(length..self.sealed_length, 0);
+        self.sealed_length -= length;
+        Ok(true)
+    }
+
+    /// Moves the text that is left to the buffer's beginning, and wipes what was before it.
+    fn compact(&mut self) {
+        if self.plain_start > 0 {
+            self.plain.copy_within(self.plain_start..self.plain_length, 0);
+            let left = self.plain_length - self.plain_start;
+            self.plain[left..self.plain_length].zeroize();
+            (self.plain_start, self.plain_length) = (0, left);
+        }
+    }
+
+    /// The next whole line, without its end.
+    pub fn line(&mut self) -> Result<Option<&[u8]>, InputError> {
+        let text = &self.plain[self.plain_start..self.plain_length];
+        match text.iter().position(|b| *b == b'\n') {
+            Some(length) if length > self.line_max => Err(InputError::LongLine),
+            Some(length) => {
+                let start = self.plain_start;
+                self.plain_start += length + 1;
+                Ok(Some(&self.plain[start..start + length]))
+            }
+            None if text.len() > self.line_max => Err(InputError::LongLine),
+            None => Ok(None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::cipher::Sealer;
+    use crate::wire::frame::TAG;
+
+    fn frame(sealer: &mut Sealer, text: &[u8]) -> Vec<u8> {
+        let mut buffer = vec![0; HEADER + text.len() + TAG];
+        buffer[HEADER..HEADER + text.len()].copy_from_slice(text);
+        let length = sealer.seal(&mut buffer, text.len()).unwrap();
+        buffer[..length].to_vec()
+    }
+
+    fn feed(input: &mut Input, bytes: &[u8]) {
+        input.space()[..bytes.len()].copy_from_slice(bytes);
+        input.filled(bytes.len());
+    }
+
+    #[test]
+    fn lines_come_out_whole_however_the_bytes_arrive() {
+        let (mut sealer, mut input) = (Sealer::new([1; 32]), Input::new(Opener::new([1; 32]), 100));
+        let mut bytes = frame(&mut sealer, b"one\ntw");
+        bytes.extend(frame(&mut sealer, b"o\n"));
+        bytes.extend(frame(&mut sealer, b"\nfour"));
+        let mut lines = Vec::new();
+        for byte in bytes {
+            feed(&mut input, &[byte]);
+            while input.unseal().unwrap() {
+                while let Some(line) = input.line().unwrap() {
+                    lines.push(line.to_vec());
+                }
+            }
+        }
+        assert_eq!(lines, [b"one".to_vec(), b"two".to_vec(), b"".to_vec()]);
+    }
+
+    #[test]
+    fn a_line_without_end_and_a_forged_frame_end_the_connection() {
+        let (mut sealer, mut input) = (Sealer::new([1; 32]), Input::new(Opener::new([1; 32]), 100));
+        let sealed = frame(&mut sealer, &[b'x'; 101]);
+        feed(&mut input, &sealed);
+        assert_eq!(input.unseal(), Ok(true));
+        assert_eq!(input.line(), Err(InputError::LongLine));
+
+        let mut input = Input::new(Opener::new([1; 32]), 100);
+        let sealed = frame(&mut Sealer::new([2; 32]), b"x\n");
+        feed(&mut input, &sealed);
+        assert_eq!(input.unseal(), Err(InputError::Frame));
+        let mut input = Input::new(Opener::new([1; 32]), 100);
+        feed(&mut input, &[0, 3, 1, 2, 3]);
+        assert_eq!(input.unseal(), Err(InputError::Frame));
+    }
+
+    #[test]
+    fn the_buffers_do_not_grow_with_what_the_client_sends() {
+        let (mut sealer, mut input) = (Sealer::new([1; 32]), Input::new(Opener::new([1; 32]), 100));
+        let line = [&[b'x'; 99][..], b"\n"].concat().repeat(600);
+        let sizes = (input.sealed.capacity(), input.plain.capacity());
+        let mut lines = 0;
+        for _ in 0..3 {
+            let sealed = frame(&mut sealer, &line);
+            feed(&mut input, &sealed);
+            while input.unseal().unwrap() {}
+            while input.line().unwrap().is_some() {
+                lines += 1;
+            }
+        }
+        assert_eq!(lines, 1800);
+        assert_eq!(sizes, (input.sealed.capacity(), input.plain.capacity()));
+    }
+}

@@ -1,0 +1,491 @@
+//! RECV after the token: appends what its client says, and rings the bell.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::signal::Signal;
+use nix::unistd::getpid;
+
+use super::door::{Guest, bye};
+use super::input::Input;
+use super::{End, Recv, label, read_client};
+use crate::config::Durability;
+use crate::confine::{self, Role as Confined, policy};
+use crate::daemon::channel::keeper_recv::{FromRecv, IssuedTicket, ToRecv};
+use crate::daemon::channel::recv_send::ToSend;
+use crate::daemon::channel::report::Reporter;
+use crate::daemon::channel::{Channel, ChannelError, unpack48};
+use crate::daemon::send;
+use crate::daemon::start::StartError;
+use crate::room::log::{Appender, AppenderFds, Reader, ReaderFds};
+use crate::room::offset::Offset;
+use crate::room::record::{Batch, Kind};
+use crate::room::seek;
+use crate::sys::{self, signal};
+use crate::ticket::Ticket;
+use crate::token::{Name, Role};
+use crate::wire::cipher::Sealer;
+use crate::wire::command::{Command, CommandError, MessageId, Start, max_line};
+use crate::wire::event::{ByeReason, Event, Refusal, Rejection, Welcome};
+
+/// How long SEND may take to deliver the last word.
+const LAST_WORD: Duration = Duration::from_secs(1);
+/// How long a record may wait for the disk with `log.durability = "interval"`.
+const SYNC_AFTER: Duration = Duration::from_secs(1);
+/// Records that one append holds at least room for, in bytes.
+const BATCH_BYTES: usize = 64 << 10;
+/// How often the same trouble with the log is worth a line.
+const TROUBLE_PAUSE: Duration = Duration::from_secs(30);
+
+/// A client in the room.
+struct Member {
+    recv: Recv,
+    name: Name,
+    role: Role,
+    input: Input,
+    log: Appender,
+    batch: Batch,
+    ids: Vec<MessageId>,
+    send: Channel,
+    /// Control lines that SEND had no room for; while there are any, the client is not read.
+    unsaid: VecDeque<String>,
+    allowance: Allowance,
+    sync_due: Option<Instant>,
+    trouble: Option<Instant>,
+}
+
+/// Serves an accepted client to its end.
+pub(super) fn serve(recv: Recv, guest: Guest) -> Result<u8, End> {
+    match Member::begin(recv, guest) {
+        Ok(mut member) => match member.converse() {
+            End::Failed(problem) => Err(End::Failed(problem)),
+            End::Garbage(what) => {
+                member.recv.report.notice(what);
+                Ok(0)
+            }
+            _ => Ok(0),
+        },
+        Err(End::Refused) => Ok(0),
+        Err(end) => Err(end),
+    }
+}
+
+impl Member {
+    /// Finds where to begin, forks SEND, and gives up what was only needed for that.
+    fn begin(mut recv: Recv, guest: Guest) -> Result<Self, End> {
+        let Guest { name, role, ticket, start, input, mut sealer, files } = guest;
+        check_numbers(&files)?;
+        let [append, read, gate, send_gate] = files;
+        let reader = Reader::new(ReaderFds { log: read, gate: send_gate }, Offset(0));
+        let found = begin_at(&reader, start);
+        let (from, end) = match found {
+            Ok(found) => found,
+            Err((reason, message)) => {
+                super::door::refuse(&recv, &mut sealer, reason, message);
+                return Err(End::Refused);
+            }
+        };
+        let ReaderFds { log: read, gate: send_gate } = reader.into_fds();
+        let welcome = welcome(&recv, &name, role, &ticket, from, end);
+        let send = fork_send(&recv, &name, from, sealer, welcome)?;
+        drop(send_gate);
+        let who = label(name.as_str(), recv.settings.source);
+        sys::title::set(&format!("recv {who}"));
+        recv.report = Reporter::new(format!("recv {who}"));
+        let context = confine::Context::new(recv.settings.require);
+        confine::enter(Confined::RecvJoined, &context).map_err(StartError::from)?;
+        let settings = &recv.settings;
+        let capacity = BATCH_BYTES.max(max_line(settings.message_bytes));
+        Ok(Self {
+            name,
+            role,
+            input,
+            log: Appender::new(AppenderFds { log: append, tail: read, gate }),
+            batch: Batch::with_capacity(capacity),
+            ids: Vec::new(),
+            send,
+            unsaid: VecDeque::new(),
+            allowance: Allowance::new(role, settings.rate, settings.rate_per, settings.burst),
+            sync_due: None,
+            trouble: None,
+            recv,
+        })
+    }
+
+    fn converse(&mut self) -> End {
+        let end = loop {
+            if let Err(end) = self.turn() {
+                break end;
+            }
+        };
+        if let End::Garbage(_) = end {
+            self.last_word(&bye(ByeReason::Protocol));
+        }
+        if self.sync_due.is_some() {
+            self.sync();
+        }
+        end
+    }
+
+    /// One round: what the client, the keeper, SEND or the clock want.
+    fn turn(&mut self) -> Result<(), End> {
+        let (client, keeper, send) = self.wait()?;
+        if signal::take(Signal::SIGTERM) {
+            self.last_word(&bye(ByeReason::Shutdown));
+            return Err(End::Told);
+        }
+        if send {
+            self.say_unsaid()?;
+        }
+        if keeper {
+            self.hear_keeper()?;
+        }
+        if client && let Some(length) = read_client(&self.recv.client, self.input.space())? {
+            self.input.filled(length);
+        }
+        self.take_lines()?;
+        self.append();
+        if self.sync_due.is_some_and(|due| due <= Instant::now()) {
+            self.sync();
+        }
+        Ok(())
+    }
+
+    /// Sleeps; says which of client, keeper and SEND have something.
+    fn wait(&self) -> Result<(bool, bool, bool), End> {
+        let held = if self.unsaid.is_empty() { self.allowance.held_for() } else { None };
+        let sync = self.sync_due.map(|due| due.saturating_duration_since(Instant::now()));
+        let limit = held.into_iter().chain(sync).min();
+        let listen = self.unsaid.is_empty() && held.is_none();
+        let client = if listen { PollFlags::POLLIN } else { PollFlags::empty() };
+        // Of SEND's end only its closing matters, and room when there is something to say.
+        let room = if self.unsaid.is_empty() { PollFlags::empty() } else { PollFlags::POLLOUT };
+        let mut fds = [
+            PollFd::new(self.recv.client.as_fd(), client),
+            PollFd::new(self.recv.keeper.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.send.as_fd(), room | PollFlags::POLLIN),
+        ];
+        signal::wait(&mut fds, limit).map_err(StartError::from)?;
+        Ok((signal::ready(&fds[0]), signal::ready(&fds[1]), signal::ready(&fds[2])))
+    }
+
+    fn hear_keeper(&mut self) -> Result<(), End> {
+        match self.recv.keeper.receive::<ToRecv>() {
+            Ok(ToRecv::End { reason }) => {
+                self.last_word(&bye(reason));
+                Err(End::Told)
+            }
+            Ok(ToRecv::Ticket(issued)) => {
+                let (ticket, ticket_expires) = unpack(&issued);
+                self.say(&Event::Ticket { ticket, ticket_expires });
+                Ok(())
+            }
+            Ok(_) | Err(ChannelError::WouldBlock) => Ok(()),
+            // The keeper is gone, and so is the service.
+            Err(_) => Err(End::Gone),
+        }
+    }
+
+    /// Carries out the client's lines until there are no more, or its allowance is used up.
+    fn take_lines(&mut self) -> Result<(), End> {
+        loop {
+            while self.unsaid.is_empty() && self.allowance.held_for().is_none() {
+                let line = self.input.line().map_err(|_| End::Garbage("a line is too long"))?;
+                let Some(line) = line else { break };
+                let command = Command::parse(line);
+                self.carry_out(command)?;
+            }
+            let more = self.input.unseal().map_err(|_| End::Garbage("a frame is damaged"))?;
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    fn carry_out(&mut self, command: Result<Command, CommandError>) -> Result<(), End> {
+        match command {
+            Ok(Command::Say { id, text }) => self.post(id, Kind::Message, &text),
+            Ok(Command::Notice { id, text }) if self.role == Role::Operator => {
+                self.post(id, Kind::Notice, &text);
+            }
+            Ok(Command::Notice { id, .. }) => {
+                self.reject(Some(&id), Rejection::Role, "only operators may post notices");
+            }
+            Ok(Command::Ping { n }) => self.say(&Event::Pong { n }),
+            Ok(Command::Ticket) => self.recv.ask_keeper(&FromRecv::Ticket)?,
+            Ok(Command::Bye) => {
+                self.append();
+                self.last_word(&bye(ByeReason::Client));
+                return Err(End::Told);
+            }
+            Ok(Command::Join(_)) | Err(CommandError::BadJoin(_)) => {
+                self.reject(None, Rejection::BadCommand, "this session has joined already");
+            }
+            Err(CommandError::Rejected { id, reason }) => {
+                let problem = CommandError::Rejected { id: None, reason }.to_string();
+                self.reject(id.as_ref(), reason, &problem);
+            }
+            Err(CommandError::Malformed) => {
+                return Err(End::Garbage("a line is not JSON in UTF-8"));
+            }
+        }
+        Ok(())
+    }
+
+    fn post(&mut self, id: MessageId, kind: Kind, text: &str) {
+        self.allowance.take();
+        let limit = self.recv.settings.message_bytes;
+        if self.role == Role::Readonly {
+            return self.reject(Some(&id), Rejection::Role, "this token may only read");
+        }
+        if text.len() > limit as usize {
+            let problem = format!("the message has {} bytes; {limit} are allowed", text.len());
+            return self.reject(Some(&id), Rejection::TooLong, &problem);
+        }
+        if self.batch.push(Some(id.as_str()), &self.name, kind.clone(), Some(text)).is_err() {
+            self.append();
+            // An empty batch has room for the longest message there is.
+            let _ = self.batch.push(Some(id.as_str()), &self.name, kind, Some(text));
+        }
+        self.ids.push(id);
+    }
+
+    /// Appends what was posted, under one lock; whatever does not fit on the disk is given back.
+    fn append(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let durability = self.recv.settings.durability;
+        let (stored, problem) = match self.log.append(&mut self.batch, Timestamp::now, durability) {
+            Ok(done) => {
+                if done.repaired {
+                    let at = done.at;
+                    self.recv
+                        .report
+                        .warning(format_args!("ended a torn record before offset {at}"));
+                }
+                (done.stored, done.problem.map(|e| e.desc().to_owned()))
+            }
+            Err(problem) => (0, Some(problem.to_string())),
+        };
+        if stored > 0 {
+            // One that is full has been rung.
+            let _ = nix::unistd::write(&self.recv.bell, b"!");
+            if durability == Durability::Interval && self.sync_due.is_none() {
+                self.sync_due = Some(Instant::now() + SYNC_AFTER);
+            }
+        }
+        if let Some(problem) = problem {
+            self.give_back(stored, &problem);
+        }
+        self.batch.clear();
+        self.ids.clear();
+    }
+
+    fn give_back(&mut self, stored: usize, problem: &str) {
+        if self.trouble.is_none_or(|at| at.elapsed() >= TROUBLE_PAUSE) {
+            self.trouble = Some(Instant::now());
+            self.recv.report.error(format_args!("the log takes no messages: {problem}"));
+        }
+        for id in std::mem::take(&mut self.ids).into_iter().skip(stored) {
+            let message = "the server cannot store messages at the moment";
+            self.reject(Some(&id), Rejection::Storage, message);
+        }
+    }
+
+    fn sync(&mut self) {
+        self.sync_due = None;
+        if let Err(problem) = self.log.sync() {
+            self.recv.report.error(format_args!("the log is not durable: {problem}"));
+        }
+    }
+
+    fn reject(&mut self, id: Option<&MessageId>, reason: Rejection, message: &str) {
+        let id = id.map(ToString::to_string);
+        self.say(&Event::Rejected { id, reason, message: message.to_owned() });
+    }
+
+    /// Gives SEND a control line, or keeps it until SEND has room.
+    fn say(&mut self, event: &Event) {
+        self.unsaid.push_back(event.encode().to_string());
+        // What fails here is seen at the next round: SEND is gone.
+        let _ = self.say_unsaid();
+    }
+
+    fn say_unsaid(&mut self) -> Result<(), End> {
+        while let Some(text) = self.unsaid.pop_front() {
+            match self.send.send(&ToSend::Control(text.clone()), &[]) {
+                Ok(()) => {}
+                Err(ChannelError::WouldBlock) => {
+                    self.unsaid.push_front(text);
+                    return Ok(());
+                }
+                Err(_) => return Err(End::Gone),
+            }
+        }
+        match self.send.receive::<ToSend>() {
+            Err(ChannelError::WouldBlock) => Ok(()),
+            // SEND never speaks: whatever comes is its end.
+            _ => Err(End::Gone),
+        }
+    }
+
+    /// Has SEND deliver one last line, and waits for it to be gone, for a moment.
+    fn last_word(&mut self, event: &Event) {
+        let text = event.encode().to_string();
+        if self.send.send(&ToSend::Last(text), &[]).is_err() {
+            return;
+        }
+        let end = Instant::now() + LAST_WORD;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let mut fds = [PollFd::new(self.send.as_fd(), PollFlags::POLLIN)];
+            if left.is_zero()
+                || signal::wait(&mut fds, Some(left)).is_err()
+                || signal::ready(&fds[0])
+            {
+                return;
+            }
+        }
+    }
+}
+
+/// The descriptors must have the numbers that the policies name.
+fn check_numbers(files: &[OwnedFd; 4]) -> Result<(), End> {
+    use policy::recv::{GATE, LOG_APPEND, LOG_READ, SEND_GATE};
+    let numbers: [RawFd; 4] = files.each_ref().map(AsRawFd::as_raw_fd);
+    if numbers == [LOG_APPEND, LOG_READ, GATE, SEND_GATE] {
+        Ok(())
+    } else {
+        Err(End::Failed(StartError::Table("the log's descriptors have other numbers")))
+    }
+}
+
+/// The offsets where sending begins, and where the log ends now.
+fn begin_at(reader: &Reader, start: Start) -> Result<(Offset, Offset), (Refusal, String)> {
+    let internal = |e: crate::room::log::LogError| (Refusal::Internal, e.to_string());
+    let end = reader.end().map_err(internal)?;
+    let from = match start {
+        Start::End => end,
+        Start::From(offset) => {
+            seek::check(reader, offset).map_err(|e| (Refusal::Offset, e.to_string()))?
+        }
+        Start::History(messages) => {
+            seek::history(reader, messages).map_err(|e| (Refusal::Internal, e.to_string()))?
+        }
+        Start::Since(time) => {
+            seek::since(reader, time).map_err(|e| (Refusal::Internal, e.to_string()))?
+        }
+    };
+    Ok((from, end))
+}
+
+fn welcome(
+    recv: &Recv,
+    name: &Name,
+    role: Role,
+    issued: &IssuedTicket,
+    from: Offset,
+    end: Offset,
+) -> Event {
+    let (ticket, ticket_expires) = unpack(issued);
+    Event::Welcome(Box::new(Welcome {
+        room: recv.settings.room.clone(),
+        motd: recv.settings.motd.clone(),
+        name: name.clone(),
+        role,
+        from,
+        end,
+        message_bytes: recv.settings.message_bytes,
+        ticket,
+        ticket_expires,
+        server: concat!("papayad/", env!("CARGO_PKG_VERSION")).to_owned(),
+    }))
+}
+
+fn unpack(issued: &IssuedTicket) -> (Ticket, Timestamp) {
+    let expires = i64::try_from(issued.expires).unwrap_or(i64::MAX);
+    let expires = Timestamp::from_second(expires).unwrap_or(Timestamp::MAX);
+    (Ticket(unpack48(&issued.ticket)), expires)
+}
+
+/// Forks SEND; the send key goes with it and is wiped here.
+fn fork_send(
+    recv: &Recv,
+    name: &Name,
+    from: Offset,
+    sealer: Sealer,
+    welcome: Event,
+) -> Result<Channel, End> {
+    let (mine, theirs) = Channel::pair().map_err(StartError::from)?;
+    if (mine.raw(), theirs.raw()) != (policy::recv::SEND, policy::recv::SEND_END) {
+        return Err(End::Failed(StartError::Table("SEND's channel has other numbers")));
+    }
+    let start = send::Start {
+        label: label(name.as_str(), recv.settings.source),
+        parent: getpid(),
+        from,
+        sealer,
+        welcome,
+        require: recv.settings.require,
+    };
+    sys::process::fork_role(|| send::run(start)).map_err(StartError::from)?;
+    Ok(mine)
+}
+
+/// A member's token bucket: so many messages at once, so many in the long run. A client that is
+/// over it is not refused, only read more slowly.
+struct Allowance {
+    unlimited: bool,
+    pause: Duration,
+    burst: Duration,
+    /// When the bucket is full again.
+    full_at: Instant,
+}
+
+impl Allowance {
+    fn new(role: Role, rate: u32, per: Duration, burst: u32) -> Self {
+        let pause = per / rate.max(1);
+        let unlimited = role == Role::Operator;
+        Self { unlimited, pause, burst: pause * burst.max(1), full_at: Instant::now() }
+    }
+
+    fn take(&mut self) {
+        self.full_at = self.full_at.max(Instant::now()) + self.pause;
+    }
+
+    /// How long nothing may be taken; `None` if something may be taken now.
+    fn held_for(&self) -> Option<Duration> {
+        if self.unlimited {
+            return None;
+        }
+        let debt = self.full_at.saturating_duration_since(Instant::now());
+        debt.checked_sub(self.burst).map(|over| over + self.pause).filter(|_| debt > Duration::ZERO)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_is_free_and_then_the_rate_holds() {
+        let mut allowance = Allowance::new(Role::Member, 1, Duration::from_secs(3600), 3);
+        for _ in 0..3 {
+            assert!(allowance.held_for().is_none());
+            allowance.take();
+        }
+        let held = allowance.held_for().unwrap();
+        assert!(held > Duration::from_secs(3500) && held <= Duration::from_secs(3600), "{held:?}");
+    }
+
+    #[test]
+    fn operators_are_not_held() {
+        let mut allowance = Allowance::new(Role::Operator, 1, Duration::from_secs(3600), 1);
+        (0..100).for_each(|_| allowance.take());
+        assert!(allowance.held_for().is_none());
+    }
+}

@@ -1,0 +1,211 @@
+//! SEND: one client's ear. Sends the log to the client, as it stands, from where the client wants.
+//!
+//! Forked from RECV once the token is good. Holds the send key, the log read-only, and the client's
+//! socket; SIGUSR1 is the bell. It drains the log to its end before it waits, and the bell is
+//! blocked except inside the wait: no wake-up is lost. Its memory is one frame, however far the
+//! client is behind: the log is the buffer.
+
+use std::convert::Infallible;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::signal::Signal;
+use nix::sys::socket::{MsgFlags, send};
+use nix::unistd::Pid;
+
+use super::channel::recv_send::ToSend;
+use super::channel::report::Reporter;
+use super::channel::{Channel, ChannelError};
+use super::start::{self, StartError};
+use crate::config::Level;
+use crate::confine::{self, Role, policy};
+use crate::room::log::{Reader, ReaderFds};
+use crate::room::offset::Offset;
+use crate::sys::{self, signal};
+use crate::wire::cipher::Sealer;
+use crate::wire::event::{CONTROL, Event, LOG_HEADER, MAX_LOG, log_header};
+use crate::wire::frame::{HEADER, MAX_PLAINTEXT, TAG};
+
+/// How long the last word may take to leave.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// What SEND starts with, besides the descriptors of its table.
+pub struct Start {
+    /// The client's name and address.
+    pub label: String,
+    /// RECV's process id.
+    pub parent: Pid,
+    /// Where in the log the client begins.
+    pub from: Offset,
+    /// The key of the direction to the client.
+    pub sealer: Sealer,
+    /// What the client is told first.
+    pub welcome: Event,
+    /// The weakest confinement that the operator accepts.
+    pub require: Level,
+}
+
+/// Why SEND ends.
+enum End {
+    /// The client, or RECV, is gone.
+    Gone,
+    /// The last word was said.
+    Told,
+    /// Something here failed.
+    Failed(StartError),
+}
+
+impl From<StartError> for End {
+    fn from(e: StartError) -> Self {
+        Self::Failed(e)
+    }
+}
+
+struct Send {
+    client: OwnedFd,
+    recv: Channel,
+    log: Reader,
+    sealer: Sealer,
+    frame: Vec<u8>,
+    /// The last word, once RECV or SIGTERM gave it, and until when it may take to leave.
+    last: Option<(String, Instant)>,
+}
+
+/// SEND's life, in a process forked for it.
+pub fn run(start: Start) -> Infallible {
+    let report = Reporter::new(format!("send {}", start.label));
+    let end = match Send::begin(start) {
+        Ok((mut send, welcome)) => match send.serve(&welcome) {
+            Ok(never) => match never {},
+            Err(end) => end,
+        },
+        Err(problem) => End::Failed(problem),
+    };
+    match end {
+        End::Gone | End::Told => sys::process::exit_now(0),
+        End::Failed(problem) => {
+            report.error(problem);
+            sys::process::exit_now(70)
+        }
+    }
+}
+
+impl Send {
+    fn begin(start: Start) -> Result<(Self, Event), StartError> {
+        use policy::send::{CLIENT, GATE, LOG, RECV};
+        let title = format!("send {}", start.label);
+        start::begin(&title, &[Signal::SIGUSR1, Signal::SIGTERM], start.parent)?;
+        for foreign in [policy::recv::KEEPER, policy::recv::BELL, policy::recv::LOG_APPEND] {
+            drop(sys::fd::own(foreign)?);
+        }
+        for foreign in [policy::recv::GATE, policy::recv::SEND] {
+            drop(sys::fd::own(foreign)?);
+        }
+        let reader = ReaderFds { log: sys::fd::own(LOG)?, gate: sys::fd::own(GATE)? };
+        let send = Self {
+            client: sys::fd::own(CLIENT)?,
+            recv: Channel::from_fd(sys::fd::own(RECV)?),
+            log: Reader::new(reader, start.from),
+            sealer: start.sealer,
+            frame: vec![0; HEADER + MAX_PLAINTEXT + TAG],
+            last: None,
+        };
+        confine::enter(Role::Send, &confine::Context::new(start.require))?;
+        Ok((send, start.welcome))
+    }
+
+    fn serve(&mut self, welcome: &Event) -> Result<Infallible, End> {
+        self.control(&welcome.encode())?;
+        loop {
+            // The bell's flag is cleared before the log is drained, so a ring that comes after
+            // the last read is still seen by the wait.
+            signal::take(Signal::SIGUSR1);
+            while self.log_bytes()? {
+                self.hear_recv()?;
+            }
+            self.wait(PollFlags::empty())?;
+            self.hear_recv()?;
+        }
+    }
+
+    /// Sends what one read of the log gives; says whether there was anything.
+    fn log_bytes(&mut self) -> Result<bool, End> {
+        let room = &mut self.frame[HEADER + LOG_HEADER..HEADER + LOG_HEADER + MAX_LOG];
+        let read = self.log.read(room).map_err(|e| End::Failed(StartError::Log(e)))?;
+        let Some((offset, length)) = read else { return Ok(false) };
+        self.frame[HEADER..HEADER + LOG_HEADER].copy_from_slice(&log_header(offset));
+        self.seal_and_send(LOG_HEADER + length)?;
+        Ok(true)
+    }
+
+    fn control(&mut self, text: &str) -> Result<(), End> {
+        let length = 1 + text.len();
+        if length > MAX_PLAINTEXT {
+            return Err(End::Gone);
+        }
+        self.frame[HEADER] = CONTROL;
+        self.frame[HEADER + 1..HEADER + length].copy_from_slice(text.as_bytes());
+        self.seal_and_send(length)
+    }
+
+    /// Seals the frame's first `length` bytes of text and sends the frame to its end: what is
+    /// begun must be finished, or the client could not read what follows.
+    fn seal_and_send(&mut self, length: usize) -> Result<(), End> {
+        let length = self.sealer.seal(&mut self.frame, length).map_err(|_| End::Gone)?;
+        let mut sent = 0;
+        while sent < length {
+            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+            match send(self.client.as_raw_fd(), &self.frame[sent..length], flags) {
+                Ok(bytes) => sent += bytes,
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => {
+                    self.wait(PollFlags::POLLOUT)?;
+                }
+                Err(_) => return Err(End::Gone),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sleeps until the bell rings, RECV speaks, or (if asked for) the client takes bytes again.
+    fn wait(&mut self, client: PollFlags) -> Result<(), End> {
+        let limit =
+            self.last.as_ref().map(|(_, end)| end.saturating_duration_since(Instant::now()));
+        if limit.is_some_and(|l| l.is_zero()) {
+            return Err(End::Told);
+        }
+        // While a frame is under way, RECV's messages wait; its end is seen all the same.
+        let recv = if client.is_empty() { PollFlags::POLLIN } else { PollFlags::empty() };
+        let mut fds =
+            [PollFd::new(self.recv.as_fd(), recv), PollFd::new(self.client.as_fd(), client)];
+        let fds = if client.is_empty() { &mut fds[..1] } else { &mut fds[..] };
+        signal::wait(fds, limit).map_err(StartError::from)?;
+        let gone = PollFlags::POLLHUP | PollFlags::POLLERR;
+        if fds[0].revents().is_some_and(|r| r.intersects(gone) && !r.contains(PollFlags::POLLIN)) {
+            return Err(End::Gone);
+        }
+        if signal::take(Signal::SIGTERM) && self.last.is_none() {
+            let bye = super::recv::shutdown_bye();
+            self.last = Some((bye.encode().to_string(), Instant::now() + LAST_WORD));
+        }
+        Ok(())
+    }
+
+    /// Delivers RECV's control lines; ends after the last one.
+    fn hear_recv(&mut self) -> Result<(), End> {
+        loop {
+            if let Some((text, _)) = self.last.clone() {
+                self.control(&text)?;
+                return Err(End::Told);
+            }
+            match self.recv.receive::<ToSend>() {
+                Ok(ToSend::Control(text)) => self.control(&text)?,
+                Ok(ToSend::Last(text)) => self.last = Some((text, Instant::now() + LAST_WORD)),
+                Err(ChannelError::WouldBlock) => return Ok(()),
+                Err(_) => return Err(End::Gone),
+            }
+        }
+    }
+}

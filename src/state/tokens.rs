@@ -1,0 +1,311 @@
+//! The tokens of a room: who may join, under which name, with which rights, until when.
+//!
+//! `tokens` holds one JSON object a line; it is replaced as a whole, under a lock that keeps
+//! concurrent administrators apart. The secret itself is not in it, only its argon2id hash.
+//! A revoked token stays as a line without a hash, so that its holder can be told.
+
+use std::fmt;
+
+use argon2::password_hash::{Ident, PasswordHash, PasswordHashString, Salt, SaltString};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroize;
+
+use super::{StateDir, StateError};
+use crate::token::{Name, Role, Secret, TokenId};
+
+const FILE: &str = "tokens";
+/// The most lines the file may have.
+const TOKENS_MAX: usize = 50_000;
+const HASH_LEN: usize = 32;
+
+/// One token, as it stands in the file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// Its id.
+    pub id: TokenId,
+    /// The name it speaks under.
+    pub name: Name,
+    /// What it may do.
+    pub role: Role,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it ends, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Timestamp>,
+    /// When it was revoked, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<Timestamp>,
+    /// The argon2id hash of its secret as a PHC string; empty once it is revoked.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub hash: String,
+}
+
+/// What a token is good for at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It can join.
+    Good,
+    /// Its time is over.
+    Expired,
+    /// It was revoked.
+    Revoked,
+}
+
+/// Why the tokens were not changed.
+#[derive(Debug)]
+pub enum TokensError {
+    /// A file could not be read or written.
+    State(StateError),
+    /// There is a good token for this name already.
+    Taken(Name),
+    /// No good token has this name or id.
+    Unknown(String),
+    /// There are [`TOKENS_MAX`] lines already.
+    Full,
+    /// The hash could not be computed.
+    Hash(String),
+}
+
+impl fmt::Display for TokensError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::State(e) => e.fmt(f),
+            Self::Taken(name) => write!(
+                f,
+                "there is a token for {name} already; revoke it first, or choose another name"
+            ),
+            Self::Unknown(what) => write!(
+                f,
+                "no token that could join has the name or id {what:?}; see `papayad token list`"
+            ),
+            Self::Full => write!(f, "there are {TOKENS_MAX} tokens already"),
+            Self::Hash(cause) => write!(f, "the secret could not be hashed: {cause}"),
+        }
+    }
+}
+
+impl std::error::Error for TokensError {}
+
+impl From<StateError> for TokensError {
+    fn from(e: StateError) -> Self {
+        Self::State(e)
+    }
+}
+
+impl Entry {
+    /// What it is good for at `now`.
+    pub fn standing(&self, now: Timestamp) -> Standing {
+        if self.revoked.is_some() || self.hash.is_empty() {
+            Standing::Revoked
+        } else if self.expires.is_some_and(|end| now >= end) {
+            Standing::Expired
+        } else {
+            Standing::Good
+        }
+    }
+}
+
+/// All tokens, in the file's order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tokens(Vec<Entry>);
+
+impl Tokens {
+    /// Reads the file; a missing one is an empty one.
+    pub fn load(dir: &StateDir) -> Result<Self, StateError> {
+        let Some(content) = dir.read(FILE, 0o177)? else { return Ok(Self::default()) };
+        let damaged = |line, problem: String| StateError::Damaged {
+            path: dir.file_path(FILE),
+            line,
+            problem,
+        };
+        let mut entries: Vec<Entry> = Vec::new();
+        for (number, line) in content.split(|b| *b == b'\n').enumerate() {
+            if line.is_empty() {
+                continue;
+            }
+            let entry: Entry = serde_json::from_slice(line)
+                .map_err(|e| damaged(number + 1, format!("this is not a token's line: {e}")))?;
+            if !entry.hash.is_empty() && Stored::parse(&entry.hash).is_none() {
+                return Err(damaged(number + 1, "its hash is not an argon2id hash of ours".into()));
+            }
+            if entries.iter().any(|e| e.id == entry.id) {
+                return Err(damaged(number + 1, format!("the id {} stands here twice", entry.id)));
+            }
+            if entries.len() == TOKENS_MAX {
+                return Err(damaged(number + 1, format!("more than {TOKENS_MAX} tokens")));
+            }
+            entries.push(entry);
+        }
+        entries.sort_by_key(|e| e.created);
+        Ok(Self(entries))
+    }
+
+    /// All entries, the oldest first.
+    pub fn entries(&self) -> &[Entry] {
+        &self.0
+    }
+
+    /// The entry with this id.
+    pub fn find(&self, id: TokenId) -> Option<&Entry> {
+        self.0.iter().find(|e| e.id == id)
+    }
+
+    /// How many can join at `now`.
+    pub fn good(&self, now: Timestamp) -> usize {
+        self.0.iter().filter(|e| e.standing(now) == Standing::Good).count()
+    }
+
+    fn save(&self, dir: &StateDir) -> Result<(), StateError> {
+        let mut text = String::new();
+        for entry in &self.0 {
+            // Serializing these types cannot fail; an entry that did would be left out, not lost in
+            // silence: loading would miss it at once.
+            text.push_str(&serde_json::to_string(entry).unwrap_or_default());
+            text.push('\n');
+        }
+        dir.fresh(FILE, 0o600, text.as_bytes())?.replace()
+    }
+}
+
+/// Adds a token under the lock; `hash` is [`Hasher::hash`] of its secret.
+pub fn add(dir: &StateDir, entry: Entry, now: Timestamp) -> Result<(), TokensError> {
+    let _lock = dir.lock()?;
+    let mut tokens = Tokens::load(dir)?;
+    if tokens.0.iter().any(|e| e.name == entry.name && e.standing(now) == Standing::Good) {
+        return Err(TokensError::Taken(entry.name));
+    }
+    if tokens.0.len() >= TOKENS_MAX {
+        return Err(TokensError::Full);
+    }
+    tokens.0.push(entry);
+    tokens.save(dir).map_err(TokensError::State)
+}
+
+/// Revokes the token with this name or id under the lock, and returns it.
+pub fn revoke(dir: &StateDir, which: &str, now: Timestamp) -> Result<Entry, TokensError> {
+    let _lock = dir.lock()?;
+    let mut tokens = Tokens::load(dir)?;
+    let entry = tokens
+        .0
+        .iter_mut()
+        .filter(|e| e.revoked.is_none())
+        .rfind(|e| e.name.as_str() == which || e.id.to_string() == which)
+        .ok_or_else(|| TokensError::Unknown(which.to_owned()))?;
+    entry.revoked = Some(now);
+    entry.hash.zeroize();
+    let revoked = entry.clone();
+    tokens.save(dir)?;
+    Ok(revoked)
+}
+
+/// Computes and checks argon2id hashes in one buffer, allocated once and wiped after each use.
+pub struct Hasher {
+    memory: Vec<Block>,
+}
+
+struct Stored {
+    salt: Vec<u8>,
+    hash: [u8; HASH_LEN],
+}
+
+impl Stored {
+    /// Reads a PHC string with exactly our parameters: another cost could not be served from the
+    /// one buffer, and is never written.
+    fn parse(phc: &str) -> Option<Self> {
+        let parsed = PasswordHash::new(phc).ok()?;
+        let params = Params::try_from(&parsed).ok()?;
+        let ours = parsed.algorithm == Algorithm::Argon2id.ident()
+            && parsed.version == Some(Version::V0x13.into())
+            && (params.m_cost(), params.t_cost(), params.p_cost()) == cost();
+        let mut salt = [0u8; Salt::MAX_LENGTH];
+        let salt = parsed.salt?.decode_b64(&mut salt).ok()?.to_vec();
+        let hash: [u8; HASH_LEN] = parsed.hash?.as_bytes().try_into().ok()?;
+        ours.then_some(Self { salt, hash })
+    }
+}
+
+/// Memory in KiB, passes and lanes: the OWASP minimum, which is the crate's default too.
+fn cost() -> (u32, u32, u32) {
+    (Params::DEFAULT_M_COST, Params::DEFAULT_T_COST, Params::DEFAULT_P_COST)
+}
+
+impl Hasher {
+    /// Allocates the buffer (19 MiB).
+    pub fn new() -> Self {
+        Self { memory: vec![Block::default(); Params::default().block_count()] }
+    }
+
+    /// The PHC string for `secret` with this salt of 16 random bytes.
+    pub fn hash(&mut self, secret: &Secret, salt: &[u8; 16]) -> Result<String, TokensError> {
+        let failed = |e: argon2::password_hash::Error| TokensError::Hash(e.to_string());
+        let output = self.compute(secret, salt).map_err(|e| TokensError::Hash(e.to_string()))?;
+        let salt = SaltString::encode_b64(salt).map_err(failed)?;
+        let phc = PasswordHash {
+            algorithm: Ident::new_unwrap("argon2id"),
+            version: Some(Version::V0x13.into()),
+            params: (&Params::default()).try_into().map_err(failed)?,
+            salt: Some(salt.as_salt()),
+            hash: Some(argon2::password_hash::Output::new(&output).map_err(failed)?),
+        };
+        Ok(PasswordHashString::from(phc).as_str().to_owned())
+    }
+
+    /// Whether `secret` is the one that was hashed, compared in constant time.
+    pub fn verify(&mut self, secret: &Secret, phc: &str) -> bool {
+        let Some(stored) = Stored::parse(phc) else { return false };
+        match self.compute(secret, &stored.salt) {
+            Ok(output) => output.ct_eq(&stored.hash).into(),
+            Err(_) => false,
+        }
+    }
+
+    fn compute(&mut self, secret: &Secret, salt: &[u8]) -> Result<[u8; HASH_LEN], argon2::Error> {
+        let mut output = [0u8; HASH_LEN];
+        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::default());
+        let done =
+            argon2.hash_password_into_with_memory(&secret.0, salt, &mut output, &mut self.memory);
+        self.memory.iter_mut().for_each(Zeroize::zeroize);
+        done.map(|()| output)
+    }
+}
+
+impl Default for Hasher {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_right_secret_opens_and_nothing_of_it_stays_in_the_buffer() {
+        let mut hasher = Hasher::new();
+        let phc = hasher.hash(&Secret([5; 32]), &[9; 16]).unwrap();
+        assert!(phc.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{phc}");
+        assert!(hasher.verify(&Secret([5; 32]), &phc));
+        assert!(!hasher.verify(&Secret([6; 32]), &phc));
+        assert!(hasher.memory.iter().all(|b| b.as_ref().iter().all(|w| *w == 0)));
+    }
+
+    #[test]
+    fn a_hash_of_another_kind_or_cost_opens_nothing() {
+        let mut hasher = Hasher::new();
+        let good = hasher.hash(&Secret([5; 32]), &[9; 16]).unwrap();
+        for bad in [
+            good.replace("argon2id", "argon2i"),
+            good.replace("m=19456", "m=1048576"),
+            good.replace("v=19", "v=16"),
+            good[..good.len() - 4].to_owned(),
+            String::new(),
+            "plain".to_owned(),
+        ] {
+            assert!(!hasher.verify(&Secret([5; 32]), &bad), "{bad}");
+        }
+    }
+}

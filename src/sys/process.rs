@@ -1,0 +1,110 @@
+//! Processes: forking a role, re-executing RECV, being told of a parent's death, and reaping.
+
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork};
+
+/// Forks this (single-threaded) process; `role` runs in the child and never returns.
+pub fn fork_role(role: impl FnOnce() -> std::convert::Infallible) -> Result<Pid, Errno> {
+    // SAFETY: the daemon's processes are single-threaded, so the child is a whole copy in which
+    // every lock and allocator is in a consistent state.
+    match unsafe { fork() }? {
+        ForkResult::Parent { child } => Ok(child),
+        #[allow(unreachable_code)] // The type says that `role` never returns.
+        ForkResult::Child => match role() {},
+    }
+}
+
+/// Starts `program` (an open executable) in a child that holds `table[i]` as descriptor `i` and
+/// nothing else, with `arguments` and an empty environment.
+///
+/// The child shares nothing with this process but what the table names: a new program image with
+/// an address-space layout of its own.
+pub fn spawn(program: &OwnedFd, arguments: &[CString], table: &[RawFd]) -> Result<Pid, Errno> {
+    fork_role(|| {
+        // The program's descriptor goes last in the table; fexecve needs it, and its close-on-exec
+        // flag has to be set again because dup2 clears it.
+        let mut wanted = table.to_vec();
+        wanted.push(program.as_raw_fd());
+        let _ =
+            super::fd::install_table(&wanted).and_then(|()| exec(table.len() as RawFd, arguments));
+        exit_now(70)
+    })
+}
+
+fn exec(program: RawFd, arguments: &[CString]) -> Result<(), Errno> {
+    let program = super::fd::own(program)?;
+    super::fd::set_inherited(&program, false)?;
+    let environment: [CString; 0] = [];
+    nix::unistd::fexecve(&program, arguments, &environment).map(|_| ())
+}
+
+/// Ends this process at once, without running destructors: for the child of a fork, whose copies
+/// of its parent's values must not be dropped.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit(2) ends the process and touches no memory of it.
+    unsafe { libc::_exit(code) }
+}
+
+/// Asks the kernel to send this process SIGKILL when its parent dies, and ends it at once if
+/// `parent` is no longer its parent. (prctl(2) PR_SET_PDEATHSIG, procctl(2) PROC_PDEATHSIG_CTL.)
+pub fn die_with_parent(parent: Pid) -> Result<(), Errno> {
+    set_parent_death_signal(Signal::SIGKILL)?;
+    if nix::unistd::getppid() != parent {
+        exit_now(0);
+    }
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+fn set_parent_death_signal(signal: Signal) -> Result<(), Errno> {
+    nix::sys::prctl::set_pdeathsig(signal)
+}
+
+#[cfg(target_os = "freebsd")]
+fn set_parent_death_signal(signal: Signal) -> Result<(), Errno> {
+    let mut number = signal as libc::c_int;
+    // SAFETY: the pointer is to a live int, as PROC_PDEATHSIG_CTL wants.
+    let done = unsafe {
+        libc::procctl(libc::P_PID, 0, libc::PROC_PDEATHSIG_CTL, (&raw mut number).cast())
+    };
+    Errno::result(done).map(drop)
+}
+
+/// Makes this process the one that orphaned descendants are handed to, so that it can reap them.
+pub fn become_reaper() -> Result<(), Errno> {
+    #[cfg(target_os = "linux")]
+    {
+        nix::sys::prctl::set_child_subreaper(true)
+    }
+    #[cfg(target_os = "freebsd")]
+    {
+        // SAFETY: PROC_REAP_ACQUIRE takes no data.
+        let done =
+            unsafe { libc::procctl(libc::P_PID, 0, libc::PROC_REAP_ACQUIRE, std::ptr::null_mut()) };
+        Errno::result(done).map(drop)
+    }
+}
+
+/// A child that ended, and how.
+pub type Ended = WaitStatus;
+
+/// Reaps one ended child, if there is one.
+pub fn reap() -> Option<Ended> {
+    match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+        Ok(WaitStatus::StillAlive) | Err(_) => None,
+        Ok(status) => Some(status),
+    }
+}
+
+/// Names this process for `top` and `pgrep` (`execveat` would leave a descriptor's number there).
+pub fn set_command_name(name: &std::ffi::CStr) {
+    #[cfg(target_os = "linux")]
+    let _ = nix::sys::prctl::set_name(name);
+    #[cfg(not(target_os = "linux"))]
+    let _ = name;
+}

@@ -1,0 +1,112 @@
+//! Signals as flags: a handler only notes that its signal came; the role asks when it is ready.
+//!
+//! All signals a role handles stay blocked except inside [`wait`], which opens the mask and sleeps
+//! in one step (ppoll(2)): so no signal falls between the check and the sleep.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction};
+use nix::sys::time::TimeSpec;
+
+/// The signals a role may handle; one flag each.
+const HANDLED: [Signal; 5] =
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGCHLD];
+static CAME: [AtomicBool; HANDLED.len()] = [const { AtomicBool::new(false) }; HANDLED.len()];
+
+extern "C" fn note(number: libc::c_int) {
+    if let Some(slot) = HANDLED.iter().position(|s| *s as libc::c_int == number) {
+        CAME[slot].store(true, Ordering::Relaxed);
+    }
+}
+
+/// What a role does with each signal it names; the rest keep what they had.
+pub struct Plan<'a> {
+    /// Noted, and blocked outside [`wait`].
+    pub noted: &'a [Signal],
+    /// Ignored.
+    pub ignored: &'a [Signal],
+    /// Back to the system's default action.
+    pub defaulted: &'a [Signal],
+}
+
+/// Puts the plan into effect and forgets what came before. Noted signals are blocked first, so
+/// that none takes its old action in between.
+pub fn apply(plan: &Plan<'_>) -> Result<(), Errno> {
+    let mut blocked = SigSet::empty();
+    plan.noted.iter().for_each(|s| blocked.add(*s));
+    blocked.thread_set_mask()?;
+    CAME.iter().for_each(|flag| flag.store(false, Ordering::Relaxed));
+    set(plan.noted, SigHandler::Handler(note))?;
+    set(plan.ignored, SigHandler::SigIgn)?;
+    set(plan.defaulted, SigHandler::SigDfl)
+}
+
+fn set(signals: &[Signal], handler: SigHandler) -> Result<(), Errno> {
+    // No SA_RESTART: a blocked flock(2) has to come back and look at the flags.
+    let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
+    for signal in signals {
+        // SAFETY: the only handler is `note`, which does nothing but store to an atomic, and so is
+        // async-signal-safe.
+        unsafe { sigaction(*signal, &action) }?;
+    }
+    Ok(())
+}
+
+/// Whether `signal` came since the last call for it.
+pub fn take(signal: Signal) -> bool {
+    HANDLED
+        .iter()
+        .position(|s| *s == signal)
+        .is_some_and(|slot| CAME[slot].swap(false, Ordering::Relaxed))
+}
+
+/// Whether `signal` came, without taking it.
+pub fn pending(signal: Signal) -> bool {
+    HANDLED.iter().position(|s| *s == signal).is_some_and(|slot| CAME[slot].load(Ordering::Relaxed))
+}
+
+/// Runs `work` with `signal` unblocked, so that it can interrupt a blocking call (flock(2)).
+pub fn interruptible_by<T>(signal: Signal, work: impl FnOnce() -> T) -> T {
+    let mut set = SigSet::empty();
+    set.add(signal);
+    // Cannot fail with a valid set; if it did, the call would merely not be interruptible.
+    let _ = set.thread_swap_mask(SigmaskHow::SIG_UNBLOCK);
+    let result = work();
+    let _ = set.thread_swap_mask(SigmaskHow::SIG_BLOCK);
+    result
+}
+
+/// Sleeps until a descriptor is ready, a noted signal comes, or `limit` is over. A signal ends the
+/// sleep with `Ok`; no descriptor is ready then.
+pub fn wait(fds: &mut [PollFd<'_>], limit: Option<Duration>) -> Result<(), Errno> {
+    match ppoll(fds, limit.map(TimeSpec::from_duration), Some(SigSet::empty())) {
+        Ok(_) => Ok(()),
+        Err(Errno::EINTR) => {
+            // POSIX leaves the answers undefined after an error: nothing is ready.
+            fds.iter_mut().for_each(clear);
+            Ok(())
+        }
+        Err(problem) => Err(problem),
+    }
+}
+
+fn clear(fd: &mut PollFd<'_>) {
+    // SAFETY: the descriptor is borrowed only for this statement, from an entry that is alive and
+    // borrows it itself for longer.
+    let same = unsafe { BorrowedFd::borrow_raw(std::os::fd::AsRawFd::as_raw_fd(&fd.as_fd())) };
+    *fd = PollFd::new(same, fd.events());
+}
+
+/// Whether a poll entry has anything to say (readable, writable, hung up, or in error).
+pub fn ready(fd: &PollFd<'_>) -> bool {
+    fd.revents().is_some_and(|r| !r.is_empty())
+}
+
+/// Whether a poll entry says that writing is possible.
+pub fn writable(fd: &PollFd<'_>) -> bool {
+    fd.revents().is_some_and(|r| r.contains(PollFlags::POLLOUT))
+}
