@@ -25,7 +25,7 @@ use super::policy::{self, Answer, Arg, Rule, Test, calls};
 use super::{ConfineError, Context, Level, Report, Role};
 use crate::sys::confine_linux as sys;
 
-/// The program that the loader of a dynamically linked program reads its libraries' places from.
+/// Where the dynamic loader looks up its libraries' places; without it, it searches directories.
 const LOADER_CACHE: &str = "/etc/ld.so.cache";
 
 /// See [`super::enter`].
@@ -443,6 +443,112 @@ mod tests {
         const BEYOND: Rule =
             policy::allow("dup", &[policy::int(6, "none", &[1])], "there is no argument 6");
         assert!(alternatives([&BEYOND].iter()).is_err());
+    }
+
+    /// Landlock restricts the calling thread only, so a thread can stand for a process. On a
+    /// kernel without Landlock these tests fail: there is nothing that they could show.
+    fn inside<T: Send>(role: Role, context: &Context<'_>, work: impl FnOnce(u32) -> T + Send) -> T {
+        let restricted = || {
+            let paths = Paths::of(role, context).unwrap();
+            let abi = restrict_paths(role, context, &paths).unwrap();
+            work(abi.expect("this test needs a kernel with Landlock"))
+        };
+        std::thread::scope(|scope| scope.spawn(restricted).join().unwrap())
+    }
+
+    const WORKERS: [Role; 3] = [Role::Listener, Role::Recv, Role::Send];
+
+    #[test]
+    fn no_worker_opens_any_path() {
+        for role in WORKERS {
+            inside(role, &Context::new(Level::Seccomp), |_| {
+                for path in ["/etc/passwd", "/proc/self/status", "/dev/null", "/tmp", "."] {
+                    let error = fs::File::open(path).unwrap_err();
+                    assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied, "{path}");
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn no_worker_connects_or_listens() {
+        use std::net::{TcpListener, TcpStream};
+        let open = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = open.local_addr().unwrap();
+        for role in WORKERS {
+            inside(role, &Context::new(Level::Seccomp), |abi| {
+                assert_eq!(TcpStream::connect(address).is_err(), abi >= 4);
+                assert_eq!(TcpListener::bind("127.0.0.1:0").is_err(), abi >= 4);
+            });
+        }
+    }
+
+    #[test]
+    fn no_worker_signals_its_sibling() {
+        use nix::errno::Errno;
+        use nix::sys::signal::kill;
+        use std::process::{Command, Stdio};
+        let mut sibling = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let pid = nix::unistd::Pid::from_raw(sibling.id().try_into().unwrap());
+        for role in WORKERS {
+            inside(role, &Context::new(Level::Seccomp), |abi| {
+                let expected = if abi >= 6 { Err(Errno::EPERM) } else { Ok(()) };
+                assert_eq!(kill(pid, None), expected);
+            });
+        }
+        drop(sibling.stdin.take());
+        assert!(sibling.wait().unwrap().success());
+    }
+
+    #[test]
+    fn the_keeper_stays_beneath_its_directory_and_cuts_nothing() {
+        use std::io::Write;
+        use std::os::fd::AsFd;
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("room.log"), "kept\n").unwrap();
+        let opened = fs::File::open(directory.path()).unwrap();
+        let mut context = Context::new(Level::Seccomp);
+        context.state_dir = Some(opened.as_fd());
+        inside(Role::Keeper, &context, |abi| {
+            let log = directory.path().join("room.log");
+            let append = fs::File::options().append(true).open(&log);
+            append.unwrap().write_all(b"more\n").unwrap();
+            assert_eq!(fs::read_to_string(&log).unwrap(), "kept\nmore\n");
+            fs::File::create_new(directory.path().join("room.gate")).unwrap();
+            assert_eq!(fs::File::create(&log).is_err(), abi >= 3);
+            assert!(fs::remove_file(&log).is_err());
+            assert!(fs::rename(&log, directory.path().join("gone")).is_err());
+            assert!(fs::create_dir(directory.path().join("new")).is_err());
+            assert!(fs::read("/etc/passwd").is_err());
+            assert!(fs::read_dir(directory.path().join("..")).is_err());
+        });
+    }
+
+    #[test]
+    fn the_launcher_opens_its_program_and_libraries_and_what_it_is_told() {
+        use std::process::{Command, Stdio};
+        let program = std::env::current_exe().unwrap();
+        let readable = [Path::new("/etc/hostname"), Path::new("/nonexistent")];
+        let mut context = Context::new(Level::Seccomp);
+        context.executable = Some(&program);
+        context.readable = &readable;
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
+        let _service = std::os::unix::net::UnixListener::bind(&log).unwrap();
+        let sockets = [log.as_path(), Path::new("/nonexistent/log")];
+        context.sockets = &sockets;
+        inside(Role::Launcher, &context, |_| {
+            assert!(std::os::unix::net::UnixStream::connect(&log).is_ok());
+            assert!(fs::File::open(&program).is_ok());
+            assert!(fs::File::open("/etc/hostname").is_ok());
+            assert!(fs::File::open("/etc/passwd").is_err());
+            assert!(fs::File::options().write(true).open("/dev/null").is_err());
+            // Not `Stdio::null()`, which would open a file.
+            let start =
+                |program: &Path| Command::new(program).arg("--list").stdin(Stdio::piped()).output();
+            assert!(start(&program).unwrap().status.success());
+            assert!(start(Path::new("/bin/cat")).is_err());
+        });
     }
 
     #[test]

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 pub mod attack;
 pub mod identity;
 pub mod policy;
+pub mod violation;
 
 #[cfg(target_os = "freebsd")]
 #[path = "freebsd.rs"]

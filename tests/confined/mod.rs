@@ -8,6 +8,7 @@ use std::process::{Command, ExitCode, Output, Stdio};
 
 use nix::sys::signal::Signal;
 use papayachat::confine::Level;
+use papayachat::confine::violation::Violation;
 
 const PART: &str = "PAPAYA_TEST_PART";
 const GIVEN: &str = "PAPAYA_TEST_GIVEN";
@@ -52,7 +53,26 @@ pub fn must_end(output: &Output, expected: &str) -> Result<(), libtest_mimic::Fa
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    Err(format!("expected {expected}, found {found}; it said:\n{said}").into())
+    let calls = if found == "SIGSYS" { recent_violations() } else { String::new() };
+    Err(format!("expected {expected}, found {found}; it said:\n{said}\n{calls}").into())
+}
+
+/// The last few calls that the kernel's log says a filter killed for: which one it was this time.
+fn recent_violations() -> String {
+    use std::io::Read;
+    use std::os::unix::fs::OpenOptionsExt;
+
+    let log =
+        std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open("/dev/kmsg");
+    let Ok(mut log) = log else { return "(the kernel's log cannot be read)".to_owned() };
+    let mut record = [0; 8192];
+    let mut found = Vec::new();
+    // A read gives one record, and an error at the end.
+    while let Ok(length) = log.read(&mut record) {
+        found.extend(Violation::parse(&String::from_utf8_lossy(&record[..length])));
+    }
+    let last = found.iter().rev().take(5).map(|v| format!("kernel: {v}"));
+    last.collect::<Vec<_>>().join("\n")
 }
 
 /// The exit code of a part that ends with this result.
