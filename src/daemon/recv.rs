@@ -65,6 +65,7 @@ struct Recv {
     keeper: Channel,
     bell: OwnedFd,
     settings: Settings,
+    confined: confine::Report,
     report: Reporter,
 }
 
@@ -121,8 +122,8 @@ impl Recv {
         };
         sys::title::set(&format!("recv - {}", settings.source));
         let report = Reporter::new(format!("recv - {}", settings.source));
-        confine::enter(Role::Recv, &confine::Context::new(settings.require))?;
-        Ok(Self { client, keeper, bell, settings, report })
+        let confined = confine::enter(Role::Recv, &confine::Context::new(settings.require))?;
+        Ok(Self { confined, client, keeper, bell, settings, report })
     }
 
     fn serve(mut self) -> Result<u8, End> {

@@ -5,15 +5,17 @@
 //! until the service closes. A caller that does not send or read in time is dropped.
 
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags};
+use nix::sys::socket::{SockFlag, accept4};
 use nix::sys::stat::{Mode, umask};
 
 use crate::exit::{Exit, Failure};
+use crate::sys;
 
 /// The socket's name in the runtime directory.
 pub const SOCKET: &str = "control";
@@ -22,6 +24,7 @@ pub const REQUEST_MAX: usize = 512;
 /// Callers at a time.
 const CALLERS_MAX: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(5);
+const CALLER: SockFlag = SockFlag::SOCK_CLOEXEC.union(SockFlag::SOCK_NONBLOCK);
 
 /// What can be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,12 +127,12 @@ impl Door {
     /// Takes callers and their requests; gives those that are whole, with the caller's place.
     pub fn take(&mut self) -> Vec<(usize, Option<Request>)> {
         while self.callers.len() < CALLERS_MAX
-            && let Ok((stream, _)) = self.listener.accept()
+            && let Ok(raw) = accept4(self.listener.as_raw_fd(), CALLER)
+            && let Ok(fd) = sys::fd::own(raw)
         {
-            if stream.set_nonblocking(true).is_ok() {
-                let end = Instant::now() + PATIENCE;
-                self.callers.push(Visitor { stream, request: Vec::new(), answer: None, end });
-            }
+            let end = Instant::now() + PATIENCE;
+            let stream = UnixStream::from(fd);
+            self.callers.push(Visitor { stream, request: Vec::new(), answer: None, end });
         }
         self.callers.retain_mut(|caller| caller.end > Instant::now() && caller.advance());
         let whole = |c: &Visitor| c.answer.is_none() && c.request.ends_with(b"\n");

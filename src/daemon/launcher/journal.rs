@@ -6,11 +6,12 @@
 
 use std::fmt::Display;
 use std::io::Write;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use syslog::{LogFormat, Logger, LoggerBackend};
 
 use crate::config::{Facility, Syslog};
@@ -137,11 +138,13 @@ impl Journal {
             None => syslog::unix(format).ok()?,
             Some(path) => syslog::unix_custom(format, path).ok()?,
         };
-        match &logger.backend {
-            LoggerBackend::Unix(socket) => socket.set_nonblocking(true).ok()?,
-            LoggerBackend::UnixStream(socket) => socket.get_ref().set_nonblocking(true).ok()?,
+        let socket = match &logger.backend {
+            LoggerBackend::Unix(socket) => socket.as_fd(),
+            LoggerBackend::UnixStream(socket) => socket.get_ref().as_fd(),
             _ => return None,
-        }
+        };
+        // Not the standard library's way, which is ioctl(2).
+        fcntl(socket, FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK)).ok()?;
         Some(logger)
     }
 

@@ -95,7 +95,8 @@ impl Member {
         let who = label(name.as_str(), recv.settings.source);
         sys::title::set(&format!("recv {who}"));
         recv.report = Reporter::new(format!("recv {who}"));
-        let context = confine::Context::new(recv.settings.require);
+        let mut context = confine::Context::new(recv.settings.require);
+        context.earlier = Some(&recv.confined);
         confine::enter(Confined::RecvJoined, &context).map_err(StartError::from)?;
         let settings = &recv.settings;
         let capacity = BATCH_BYTES.max(max_line(settings.message_bytes));
