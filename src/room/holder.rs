@@ -36,7 +36,7 @@ const MAX_WAITERS: usize = 65_536;
 const MAX_LINE: usize = 256;
 
 /// How the list names a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FileId {
     /// The device's major number.
     pub major: u32,
@@ -193,17 +193,23 @@ impl FileId {
     }
 }
 
-/// The first file in the list on which this process holds a `flock`.
+/// How the list names a file on which this process holds a `flock` at the moment, and which has
+/// the numbers `stat` by fstat(2): those if the list has them, or the only other ones that the
+/// process holds, or `stat`'s if there is no telling.
 ///
 /// # Errors
 /// The list could not be read.
-pub fn held_by(pid: u32, list: &mut impl Read) -> io::Result<Option<FileId>> {
-    let mut found = None;
+pub fn held_by(pid: u32, stat: FileId, list: &mut impl Read) -> io::Result<FileId> {
+    let mut held = HashSet::new();
     for_each_line(list, |line| {
         let entry = parse(line).filter(|entry| entry.pid == pid && !entry.waits);
-        found = found.or(entry.map(|entry| entry.file));
+        held.extend(entry.filter(|_| held.len() < MAX_HOLDERS).map(|entry| entry.file));
     })?;
-    Ok(found)
+    let mut others = held.iter();
+    match (others.next(), others.next()) {
+        (Some(&only), None) => Ok(only),
+        _ => Ok(stat),
+    }
 }
 
 /// Parses `1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF`; a lock that is waited for has `->`
@@ -302,6 +308,18 @@ mod tests {
         ] {
             assert_eq!(parse(other.as_bytes()), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_file_is_found_under_the_numbers_that_the_list_has_for_it() {
+        let stat = FileId { major: 0, minor: 0x2d, inode: 10 };
+        let find = |list: &str| held_by(70, stat, &mut list.as_bytes()).unwrap();
+        let ours = "1: FLOCK  ADVISORY  READ 70 fe:00:10 0 EOF\n";
+        let foreign = "2: FLOCK  ADVISORY  READ 71 fe:00:11 0 EOF\n\
+                       2: -> FLOCK  ADVISORY  WRITE 70 fe:00:11 0 EOF\n";
+        assert_eq!(find(&format!("{foreign}{ours}")), LOG);
+        assert_eq!(find(foreign), stat);
+        assert_eq!(find(&format!("{ours}{}", ours.replace(":10 ", ":11 "))), stat);
     }
 
     #[test]

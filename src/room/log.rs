@@ -5,7 +5,6 @@
 //! file's contents. Touches nothing but the descriptors it was given.
 
 use std::fmt;
-use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use jiff::Timestamp;
@@ -173,13 +172,11 @@ impl Files {
         let file = self.fresh(name, OFlag::O_RDONLY)?;
         let never: Stop = Box::new(|| false);
         let held = lock::shared(&file, &never).map_err(|e| call("lock", name, e))?;
+        let id = FileId::of(&stat(&file, name)?);
         let listed = std::fs::File::open(holder::LOCKS)
-            .and_then(|list| holder::held_by(std::process::id(), &mut list.take(holder::MAX_LIST)));
+            .and_then(|mut list| holder::held_by(std::process::id(), id, &mut list));
         drop(held);
-        match listed {
-            Ok(Some(id)) => Ok(id),
-            _ => Ok(FileId::of(&stat(&file, name)?)),
-        }
+        Ok(listed.unwrap_or(id))
     }
 
     /// A new open file description of the file that was there when the room was opened.
