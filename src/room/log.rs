@@ -529,3 +529,119 @@ impl fmt::Display for LogError {
 }
 
 impl std::error::Error for LogError {}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::path::Path;
+
+    use super::*;
+    use crate::room::record::{Kind, MAX_LINE};
+
+    fn open(dir: &Path) -> Result<Files, LogError> {
+        Files::open(File::open(dir).unwrap().as_fd())
+    }
+
+    fn append(files: &Files, text: &str, durability: Durability) -> Appended {
+        let mut batch = Batch::with_capacity(MAX_LINE);
+        let name = "alice".parse().unwrap();
+        batch.push(Some("1"), &name, Kind::Message, Some(text)).unwrap();
+        let mut appender = Appender::new(files.appender_fds().unwrap());
+        appender.append(&mut batch, Timestamp::now, durability).unwrap()
+    }
+
+    #[test]
+    fn missing_files_are_created_for_the_group_to_read_whatever_the_umask() {
+        let dir = tempfile::tempdir().unwrap();
+        open(dir.path()).unwrap();
+        for name in [LOG, GATE] {
+            let mode = fs::metadata(dir.path().join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o7777, 0o640, "{name}");
+        }
+        fs::set_permissions(dir.path().join(LOG), fs::Permissions::from_mode(0o600)).unwrap();
+        open(dir.path()).unwrap();
+        let mode = fs::metadata(dir.path().join(LOG)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o600, "an operator's choice was undone");
+    }
+
+    #[test]
+    fn what_is_not_a_regular_file_is_refused_at_once() {
+        for name in [LOG, GATE] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join(name);
+            symlink("/dev/null", &path).unwrap();
+            assert_eq!(open(dir.path()).unwrap_err(), LogError::NotAFile(name));
+            fs::remove_file(&path).unwrap();
+            nix::unistd::mkfifo(&path, Mode::S_IRWXU).unwrap();
+            assert_eq!(open(dir.path()).unwrap_err(), LogError::NotAFile(name));
+            fs::remove_file(&path).unwrap();
+            fs::create_dir(&path).unwrap();
+            assert_eq!(open(dir.path()).unwrap_err(), LogError::NotAFile(name));
+        }
+    }
+
+    #[test]
+    fn a_log_that_was_replaced_does_not_split_the_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = open(dir.path()).unwrap();
+        fs::rename(dir.path().join(LOG), dir.path().join("room.log.1")).unwrap();
+        let gone = files.reader_fds().unwrap_err();
+        assert!(matches!(gone, LogError::Call { errno: Errno::ENOENT, .. }), "{gone}");
+        fs::write(dir.path().join(LOG), "").unwrap();
+        assert_eq!(files.appender_fds().unwrap_err(), LogError::Replaced(LOG));
+    }
+
+    #[test]
+    fn every_durability_stores() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = open(dir.path()).unwrap();
+        for durability in [Durability::Always, Durability::Interval, Durability::Never] {
+            let done = append(&files, "x", durability);
+            assert_eq!((done.stored, done.problem, done.repaired), (1, None, false));
+        }
+        files.sync().unwrap();
+    }
+
+    #[test]
+    fn a_reader_gives_whole_lines_and_long_ones_in_pieces() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = open(dir.path()).unwrap();
+        fs::write(dir.path().join(LOG), "one\ntwo\n0123456789abcdef\nrest").unwrap();
+        let mut reader = Reader::new(files.reader_fds().unwrap(), Offset(0));
+        let mut buf = [0; 10];
+        let mut parts = Vec::new();
+        while let Some((at, length)) = reader.read(&mut buf).unwrap() {
+            parts.push((at.0, String::from_utf8_lossy(&buf[..length]).into_owned()));
+        }
+        let expected = [(0, "one\ntwo\n"), (8, "0123456789"), (18, "abcdef\n")];
+        assert_eq!(parts, expected.map(|(at, part)| (at, part.to_owned())));
+        assert_eq!(reader.end(), Ok(Offset(25)));
+        assert_eq!(reader.size(), Ok(Offset(29)));
+    }
+
+    #[test]
+    fn a_log_that_was_cut_is_an_error_and_not_an_endless_wait() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = open(dir.path()).unwrap();
+        let mut reader = Reader::new(files.reader_fds().unwrap(), Offset(5));
+        let error = reader.read(&mut [0; 10]).unwrap_err();
+        assert_eq!(error, LogError::Cut { at: Offset(5), size: Offset(0) });
+        reader.seek(Offset(u64::MAX));
+        assert!(matches!(reader.read(&mut [0; 10]), Err(LogError::Cut { .. })));
+    }
+
+    #[test]
+    fn the_end_is_found_behind_a_long_torn_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = open(dir.path()).unwrap();
+        for torn in [0, 1, 4095, 4096, 4097, 100_000] {
+            fs::write(dir.path().join(LOG), format!("one\n{}", "x".repeat(torn))).unwrap();
+            let reader = Reader::new(files.reader_fds().unwrap(), Offset(0));
+            assert_eq!(reader.end(), Ok(Offset(4)), "{torn}");
+        }
+        fs::write(dir.path().join(LOG), "x".repeat(9 << 20)).unwrap();
+        let reader = Reader::new(files.reader_fds().unwrap(), Offset(0));
+        assert_eq!(reader.end(), Ok(Offset(1 << 20)));
+    }
+}
