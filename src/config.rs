@@ -191,9 +191,9 @@ pub enum Severity {
 pub struct ConfigError {
     /// The file, as it was named to [`Config::parse`].
     pub file: String,
-    /// The line, from 1.
+    /// The line, from 1; 0 if it is a default that the file does not mention.
     pub line: usize,
-    /// The column in characters, from 1.
+    /// The column in characters, from 1; 0 together with the line.
     pub column: usize,
     /// `section.key`; empty if the file could not be read as TOML.
     pub key: String,
@@ -214,7 +214,10 @@ pub fn default_path() -> &'static str {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: ", self.file, self.line)?;
+        match self.line {
+            0 => write!(f, "{}: ", self.file)?,
+            line => write!(f, "{}:{line}: ", self.file)?,
+        }
         if !self.key.is_empty() {
             write!(f, "{}: ", self.key)?;
         }

@@ -1,6 +1,8 @@
 //! Whatever bytes stand in a log, a configuration file or the kernel's list of locks: an answer or
 //! an error, never a panic, and no contradiction between the parts. Pseudo-random, from a fixed
 //! seed, so that a failure can be repeated; the fuzz targets go further.
+// clippy takes the helpers for something else than tests.
+#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 
@@ -71,7 +73,7 @@ impl Random {
 #[test]
 fn a_record_is_parsed_or_refused() {
     let mut random = Random(1);
-    for _ in 0..20_000 {
+    for _ in 0..5_000 {
         let bytes = random.damage(RECORDS);
         for line in bytes.split_inclusive(|&b| b == b'\n') {
             match Record::parse(line) {
@@ -85,7 +87,7 @@ fn a_record_is_parsed_or_refused() {
 #[test]
 fn a_configuration_is_parsed_or_refused_with_the_line() {
     let mut random = Random(2);
-    for _ in 0..10_000 {
+    for _ in 0..4_000 {
         let bytes = random.damage(CONFIG);
         let text = String::from_utf8_lossy(&bytes);
         let Err(errors) = Config::parse(&text, "f") else { continue };
@@ -100,7 +102,7 @@ fn a_configuration_is_parsed_or_refused_with_the_line() {
 #[test]
 fn a_log_is_walked_and_searched_whatever_it_contains() {
     let mut random = Random(3);
-    for round in 0..3000 {
+    for round in 0..1000 {
         let mut log = random.damage(RECORDS);
         if round % 100 == 0 {
             let at = random.below(log.len());
@@ -152,7 +154,7 @@ fn a_list_of_locks_is_judged_whatever_it_contains() {
     let mut watch = Watch::new(LockIds { log, gate });
     let mut random = Random(4);
     let mut now = Duration::ZERO;
-    for _ in 0..20_000 {
+    for _ in 0..5_000 {
         now += Duration::from_millis(random.below(300) as u64);
         let list = random.damage(LOCKS);
         watch.sample(now, &mut &list[..]).unwrap();

@@ -1,9 +1,12 @@
 //! The commands of `papayad`, one file a command.
 
+pub mod check;
 mod cli;
 mod demo;
+pub mod log;
 mod run;
 mod service;
+mod shown;
 mod token;
 
 use std::process::ExitCode;

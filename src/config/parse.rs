@@ -67,6 +67,29 @@ impl Config {
     }
 }
 
+impl ConfigError {
+    /// A complaint about the value of `section.key` in a file that was parsed before, so that what
+    /// only the system can tell names its line as well.
+    pub fn about(
+        text: &str,
+        file: &str,
+        key: &str,
+        problem: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        let (line, column) = place_of(text, key).unwrap_or_default();
+        let (file, key) = (file.to_owned(), key.to_owned());
+        Self { file, line, column, key, problem: problem.into(), remedy: remedy.into() }
+    }
+}
+
+fn place_of(text: &str, key: &str) -> Option<(usize, usize)> {
+    let (section, key) = key.split_once('.')?;
+    let root = DeTable::parse(text).ok()?;
+    let value = root.get_ref().get(section)?.get_ref().as_table()?.get(key)?;
+    Some(position(text, value.span().start))
+}
+
 struct Parser<'t> {
     text: &'t str,
     file: &'t str,
@@ -749,6 +772,15 @@ mod tests {
         ] {
             one_error(line, 1, part);
         }
+    }
+
+    #[test]
+    fn what_the_system_says_about_a_value_names_its_line_too() {
+        let text = "[paths]\n\nstate = \"/a\"\n";
+        let error = ConfigError::about(text, "f", "paths.state", "is missing", "create it");
+        assert_eq!(error.to_string(), "f:3: paths.state: is missing; create it");
+        let error = ConfigError::about(text, "f", "paths.runtime", "is missing", "create it");
+        assert_eq!(error.to_string(), "f: paths.runtime: is missing; create it");
     }
 
     #[test]

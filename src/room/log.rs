@@ -440,6 +440,17 @@ impl Reader {
     }
 }
 
+/// Opens an existing log to read it, and creates nothing: for the administration.
+///
+/// # Errors
+/// As [`Files::open`].
+pub fn open_for_reading(dir: BorrowedFd<'_>) -> Result<ReaderFds, LogError> {
+    Ok(ReaderFds {
+        log: open_regular(&dir, LOG, OFlag::O_RDONLY)?,
+        gate: open_regular(&dir, GATE, OFlag::O_RDONLY)?,
+    })
+}
+
 fn open_or_create(dir: &OwnedFd, name: &'static str) -> Result<OwnedFd, LogError> {
     match open_regular(dir, name, OFlag::O_RDONLY) {
         Err(LogError::Call { errno: Errno::ENOENT, .. }) => create(dir, name),
@@ -457,7 +468,7 @@ fn create(dir: &OwnedFd, name: &'static str) -> Result<OwnedFd, LogError> {
     Ok(file)
 }
 
-fn open_regular(dir: &OwnedFd, name: &'static str, how: OFlag) -> Result<OwnedFd, LogError> {
+fn open_regular(dir: &impl AsFd, name: &'static str, how: OFlag) -> Result<OwnedFd, LogError> {
     // O_NONBLOCK: a FIFO or a device in the file's place must not make the keeper wait.
     let how = how | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     match openat(dir, name, how, Mode::empty()) {

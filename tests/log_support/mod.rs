@@ -16,9 +16,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use libtest_mimic::{Arguments, Trial};
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{Whence, lseek, read, write};
 use papayachat::config::Durability;
-use papayachat::room::log::{Appender, Files, Reader};
+use papayachat::room::log::{Appended, Appender, Files, Reader};
 use papayachat::room::offset::Offset;
 use papayachat::room::record::{Batch, Kind, MAX_LINE, Record};
 
@@ -270,7 +272,8 @@ fn work(dir: &Path) {
             "original-append" => original_append(&shared, rest, &mut control),
             "original-read" => original_read(&shared, rest, &mut control),
             "write-for-ever" => write_for_ever(&mut appender, &control),
-            "limit" => limit(rest),
+            "limit" => limit(rest.parse().unwrap()),
+            "squeeze" => control.say(&squeeze(dir, &mut appender, rest)),
             other => panic!("unknown order {other}"),
         }
     }
@@ -352,9 +355,45 @@ fn write_for_ever(appender: &mut Appender, control: &Control) {
     }
 }
 
-/// From now on files may be no larger than this; who tries is killed by SIGXFSZ.
-fn limit(bytes: &str) {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+/// From now on files may be no larger than this; who tries gets SIGXFSZ, which kills.
+fn limit(bytes: u64) {
     let (_, hard) = getrlimit(Resource::RLIMIT_FSIZE).unwrap();
-    setrlimit(Resource::RLIMIT_FSIZE, bytes.parse().unwrap(), hard).unwrap();
+    setrlimit(Resource::RLIMIT_FSIZE, bytes.min(hard), hard).unwrap();
+}
+
+/// Sends messages while there is space for so many bytes only, then the rest with space again.
+fn squeeze(dir: &Path, appender: &mut Appender, order: &str) -> String {
+    let mut blocked = SigSet::empty();
+    blocked.add(Signal::SIGXFSZ);
+    blocked.thread_block().unwrap();
+    let mut words = order.split(' ');
+    let space: u64 = words.next().unwrap().parse().unwrap();
+    let texts: Vec<String> = words.map(str::to_owned).collect();
+    let size = std::fs::metadata(dir.join("room.log")).unwrap().len();
+    limit(size + space);
+    let results = send_all(appender, &texts, || limit(u64::MAX));
+    limit(u64::MAX);
+    let problem = results[0].problem.map_or("-".into(), |errno| format!("{errno:?}"));
+    let repaired = results.get(1).is_some_and(|second| second.repaired);
+    format!("{} {problem} {repaired}", results[0].stored)
+}
+
+/// Sends what is not acknowledged yet until all is; `relief` makes space after the first failure.
+pub fn send_all(appender: &mut Appender, texts: &[String], relief: impl FnOnce()) -> Vec<Appended> {
+    let mut waiting: Vec<String> = texts.to_vec();
+    let mut results = Vec::new();
+    let mut relief = Some(relief);
+    for _ in 0..10 {
+        let done = appender.append(&mut batch(&waiting), now, Durability::Never).unwrap();
+        results.push(done);
+        waiting.drain(..done.stored);
+        if waiting.is_empty() {
+            return results;
+        }
+        assert!(done.problem.is_some(), "{done:?}");
+        if let Some(relief) = relief.take() {
+            relief();
+        }
+    }
+    panic!("still not stored: {waiting:?}");
 }
