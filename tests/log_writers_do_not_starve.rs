@@ -56,7 +56,7 @@ fn without_the_gate_readers_pass_a_waiting_writer() {
 /// The readers stop by themselves after many rounds each; the writer must be done long before.
 fn a_writer_gets_its_turn_among_200_replaying_readers() {
     const READERS: usize = 200;
-    const ROUNDS: u64 = 20_000;
+    const ROUNDS: u64 = 100_000;
     const APPENDS: usize = 100;
     let room = Room::new();
     let text = "x".repeat(4000);
