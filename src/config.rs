@@ -6,6 +6,7 @@
 
 mod file;
 mod parse;
+mod values;
 
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};

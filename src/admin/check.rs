@@ -15,14 +15,14 @@ use nix::fcntl::AtFlags;
 use nix::unistd::{AccessFlags, User, faccessat, geteuid};
 use serde_json::json;
 
-use super::shown::{visible, visible_json};
+use crate::visible::{visible, visible_json};
 use crate::config::{Config, ConfigError};
 use crate::exit::{Exit, Failure};
 
 /// The host key in the state directory.
 pub const HOST_KEY: &str = "host.key";
 /// The tokens' hashes in the state directory.
-pub const TOKENS: &str = "tokens.json";
+pub const TOKENS: &str = "tokens";
 
 /// A larger configuration file is none.
 const MAX_FILE: u64 = 1 << 20;

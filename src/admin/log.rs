@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use nix::errno::Errno;
 use serde_json::json;
 
-use super::shown::{visible, visible_json, visible_lines};
+use crate::visible::{visible, visible_json, visible_lines};
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
 use crate::room::lines::Lines;

@@ -6,7 +6,6 @@ mod demo;
 pub mod log;
 mod run;
 mod service;
-mod shown;
 mod token;
 
 use std::process::ExitCode;

@@ -1,29 +1,22 @@
-//! The log on the disk: opening it, appending to it, reading it, all under its locks.
+//! The log on the disk: appending to it and reading it, under its locks.
 //!
-//! The keeper opens ([`Files`]) and passes on fresh open file descriptions; RECV appends
+//! The keeper opens it ([`Files`]) and passes on fresh open file descriptions; RECV appends
 //! ([`Appender`]); SEND reads ([`Reader`]). What is read is hostile: nothing here trusts the
 //! file's contents. Touches nothing but the descriptors it was given.
 
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use jiff::Timestamp;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstatat};
 use nix::unistd::{fdatasync, write};
 
-use super::holder::{self, FileId, LockIds};
+pub use super::files::{AppenderFds, Files, GATE, LOG, ReaderFds, open_for_reading};
+use super::files::{call, stat};
 use super::lock::{self, Stop};
 use super::offset::Offset;
 use super::record::{Batch, TORN_MARK};
 use crate::config::Durability;
-use crate::sys;
-
-/// The log's name in the state directory.
-pub const LOG: &str = "room.log";
-/// The name of the file that only serves as a lock: the gate in front of the log.
-pub const GATE: &str = "room.gate";
 
 /// How far [`Reader::end`] looks back for the end of a line.
 const LOOK_BACK: u64 = 8 << 20;
@@ -55,35 +48,6 @@ pub enum LogError {
     Stopped,
 }
 
-/// The log's files as the keeper holds them.
-#[derive(Debug)]
-pub struct Files {
-    dir: OwnedFd,
-    /// Kept open so that the inode cannot be used again while we compare with it.
-    log: OwnedFd,
-    gate: OwnedFd,
-}
-
-/// Open file descriptions for one RECV; nobody else has them.
-#[derive(Debug)]
-pub struct AppenderFds {
-    /// The log, write-only and append-only.
-    pub log: OwnedFd,
-    /// The log, read-only: for its last byte.
-    pub tail: OwnedFd,
-    /// The gate.
-    pub gate: OwnedFd,
-}
-
-/// Open file descriptions for one SEND; nobody else locks them.
-#[derive(Debug)]
-pub struct ReaderFds {
-    /// The log, read-only.
-    pub log: OwnedFd,
-    /// The gate.
-    pub gate: OwnedFd,
-}
-
 /// Appends to the log.
 pub struct Appender {
     log: OwnedFd,
@@ -98,7 +62,7 @@ pub struct Appended {
     /// So many records, from the first on, are whole in the log; the others are not, and never
     /// will be.
     pub stored: usize,
-    /// Where the first record stands.
+    /// Where the first record stands, if one is stored.
     pub at: Offset,
     /// Whether the last writer was torn, and its record has been marked so.
     pub repaired: bool,
@@ -116,132 +80,7 @@ pub struct Reader {
     stop: Stop,
 }
 
-impl Files {
-    /// Opens `room.log` and `room.gate` in the directory, and creates (mode 0640) what is missing.
-    ///
-    /// # Errors
-    /// A call failed (`EACCES`, `ELOOP` for a symbolic link, …), or one is not a regular file.
-    pub fn open(dir: BorrowedFd<'_>) -> Result<Self, LogError> {
-        let dir = dir
-            .try_clone_to_owned()
-            .map_err(|e| call("duplicate", "state directory", errno_of(&e)))?;
-        let log = open_or_create(&dir, LOG)?;
-        let gate = open_or_create(&dir, GATE)?;
-        Ok(Self { dir, log, gate })
-    }
-
-    /// Fresh open file descriptions for a RECV.
-    ///
-    /// # Errors
-    /// As [`Files::open`]; and [`LogError::Replaced`].
-    pub fn appender_fds(&self) -> Result<AppenderFds, LogError> {
-        Ok(AppenderFds {
-            log: self.fresh(LOG, OFlag::O_WRONLY | OFlag::O_APPEND)?,
-            tail: self.fresh(LOG, OFlag::O_RDONLY)?,
-            gate: self.fresh(GATE, OFlag::O_RDONLY)?,
-        })
-    }
-
-    /// Fresh open file descriptions for a SEND; errors as [`Files::appender_fds`].
-    pub fn reader_fds(&self) -> Result<ReaderFds, LogError> {
-        Ok(ReaderFds {
-            log: self.fresh(LOG, OFlag::O_RDONLY)?,
-            gate: self.fresh(GATE, OFlag::O_RDONLY)?,
-        })
-    }
-
-    /// Flushes the log to the disk: what `durability = "interval"` does once a second.
-    ///
-    /// # Errors
-    /// What fdatasync(2) says.
-    pub fn sync(&self) -> Result<(), LogError> {
-        fdatasync(&self.log).map_err(|e| call("flush", LOG, e))
-    }
-
-    /// How the kernel's list of locks names the two files: found by locking them for a moment
-    /// and looking the lock up, since with overlays and some file systems fstat(2) has other
-    /// numbers. Where that is not possible, fstat's are taken.
-    ///
-    /// # Errors
-    /// What flock(2) or fstat(2) say. Waits while somebody holds a lock.
-    pub fn lock_ids(&self) -> Result<LockIds, LogError> {
-        Ok(LockIds { log: self.lock_id(LOG)?, gate: self.lock_id(GATE)? })
-    }
-
-    fn lock_id(&self, name: &'static str) -> Result<FileId, LogError> {
-        let file = self.fresh(name, OFlag::O_RDONLY)?;
-        let never: Stop = Box::new(|| false);
-        let held = lock::shared(&file, &never).map_err(|e| call("lock", name, e))?;
-        let id = FileId::of(&stat(&file, name)?);
-        let listed = std::fs::File::open(holder::LOCKS)
-            .and_then(|mut list| holder::held_by(std::process::id(), id, &mut list));
-        drop(held);
-        Ok(listed.unwrap_or(id))
-    }
-
-    /// A new open file description of the file that was there when the room was opened.
-    fn fresh(&self, name: &'static str, how: OFlag) -> Result<OwnedFd, LogError> {
-        let file = open_regular(&self.dir, name, how)?;
-        let known = if name == LOG { &self.log } else { &self.gate };
-        let (new, old) = (stat(&file, name)?, stat(known, name)?);
-        if (new.st_dev, new.st_ino) != (old.st_dev, old.st_ino) {
-            return Err(LogError::Replaced(name));
-        }
-        Ok(file)
-    }
-}
-
-/// For the keeper's handing out, and its own records.
-impl Files {
-    /// The four descriptors that a good token earns, none of which anybody else has: the log to
-    /// append, the log to read, and the gate twice.
-    ///
-    /// # Errors
-    /// A file cannot be opened, or is not the one that it was.
-    pub fn hand_out(&self) -> Result<[OwnedFd; 4], LogError> {
-        let AppenderFds { log, tail, gate } = self.appender_fds()?;
-        let other = self.reader_fds()?.gate;
-        Ok([log, tail, gate, other])
-    }
-
-    /// An appender for the keeper itself.
-    ///
-    /// # Errors
-    /// As [`Files::hand_out`].
-    pub fn appender(&self) -> Result<Appender, LogError> {
-        self.appender_fds().map(Appender::new)
-    }
-}
-
 impl Appender {
-    /// As [`Appender::append`], but does not wait for a lock: `None` if it is taken.
-    ///
-    /// # Errors
-    /// As [`Appender::append`].
-    pub fn try_append(
-        &mut self,
-        batch: &mut Batch,
-        now: impl Fn() -> Timestamp,
-        durability: Durability,
-    ) -> Result<Option<Appended>, LogError> {
-        let Some(gate) = lock::try_exclusive(&self.gate).map_err(|e| lock_error(GATE, e))? else {
-            return Ok(None);
-        };
-        let Some(_lock) = lock::try_exclusive(&self.log).map_err(|e| lock_error(LOG, e))? else {
-            return Ok(None);
-        };
-        drop(gate);
-        self.append_locked(batch, now, durability).map(Some)
-    }
-
-    /// Makes what was appended durable.
-    ///
-    /// # Errors
-    /// What fdatasync(2) says.
-    pub fn sync(&self) -> Result<(), LogError> {
-        fdatasync(&self.log).map_err(|e| call("flush", LOG, e))
-    }
-
     /// An appender on descriptors that no other process locks.
     pub fn new(fds: AppenderFds) -> Self {
         let AppenderFds { log, tail, gate } = fds;
@@ -273,6 +112,34 @@ impl Appender {
         self.append_locked(batch, now, durability)
     }
 
+    /// As [`Appender::append`], but does not wait for a lock: `None` if one is taken.
+    ///
+    /// # Errors
+    /// As [`Appender::append`].
+    pub fn try_append(
+        &mut self,
+        batch: &mut Batch,
+        now: impl Fn() -> Timestamp,
+        durability: Durability,
+    ) -> Result<Option<Appended>, LogError> {
+        let Some(gate) = lock::try_exclusive(&self.gate).map_err(|e| lock_error(GATE, e))? else {
+            return Ok(None);
+        };
+        let Some(_lock) = lock::try_exclusive(&self.log).map_err(|e| lock_error(LOG, e))? else {
+            return Ok(None);
+        };
+        drop(gate);
+        self.append_locked(batch, now, durability).map(Some)
+    }
+
+    /// Makes what was appended durable.
+    ///
+    /// # Errors
+    /// What fdatasync(2) says.
+    pub fn sync(&self) -> Result<(), LogError> {
+        fdatasync(&self.log).map_err(|e| call("flush", LOG, e))
+    }
+
     fn append_locked(
         &self,
         batch: &mut Batch,
@@ -280,13 +147,10 @@ impl Appender {
         durability: Durability,
     ) -> Result<Appended, LogError> {
         let size = size_of(&self.log)?;
-        let repaired = self.is_torn(size)?;
+        let torn = self.is_torn(size)?;
         batch.stamp(now());
-        let (bytes, mark) = if repaired {
-            (batch.bytes_behind_mark(), TORN_MARK.len())
-        } else {
-            (batch.bytes(), 0)
-        };
+        let (bytes, mark) =
+            if torn { (batch.bytes_behind_mark(), TORN_MARK.len()) } else { (batch.bytes(), 0) };
         let (written, mut problem) = self.write_all(bytes);
         // Each record ends with the only line end it has.
         let stored = match bytes.get(mark..written) {
@@ -296,6 +160,7 @@ impl Appender {
         if durability == Durability::Always && stored > 0 {
             problem = problem.or(fdatasync(&self.log).err());
         }
+        let repaired = torn && written >= mark;
         Ok(Appended { stored, at: Offset(size).plus(mark), repaired, problem })
     }
 
@@ -440,56 +305,6 @@ impl Reader {
     }
 }
 
-/// Opens an existing log to read it, and creates nothing: for the administration.
-///
-/// # Errors
-/// As [`Files::open`].
-pub fn open_for_reading(dir: BorrowedFd<'_>) -> Result<ReaderFds, LogError> {
-    Ok(ReaderFds {
-        log: open_regular(&dir, LOG, OFlag::O_RDONLY)?,
-        gate: open_regular(&dir, GATE, OFlag::O_RDONLY)?,
-    })
-}
-
-fn open_or_create(dir: &OwnedFd, name: &'static str) -> Result<OwnedFd, LogError> {
-    match open_regular(dir, name, OFlag::O_RDONLY) {
-        Err(LogError::Call { errno: Errno::ENOENT, .. }) => create(dir, name),
-        other => other,
-    }
-}
-
-fn create(dir: &OwnedFd, name: &'static str) -> Result<OwnedFd, LogError> {
-    let how = OFlag::O_RDONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW;
-    let mode = Mode::from_bits_truncate(0o640);
-    let file =
-        openat(dir, name, how | OFlag::O_CLOEXEC, mode).map_err(|e| call("create", name, e))?;
-    // The umask may have taken bits away.
-    fchmod(&file, mode).map_err(|e| call("change the mode of", name, e))?;
-    Ok(file)
-}
-
-fn open_regular(dir: &impl AsFd, name: &'static str, how: OFlag) -> Result<OwnedFd, LogError> {
-    // O_NONBLOCK: a FIFO or a device in the file's place must not make the keeper wait.
-    let how = how | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    match openat(dir, name, how, Mode::empty()) {
-        Ok(file) if is_regular(&stat(&file, name)?) => Ok(file),
-        Ok(_) => Err(LogError::NotAFile(name)),
-        // A socket (ENXIO), a link (ELOOP), or a directory (EISDIR) says itself what is wrong.
-        Err(errno) => match fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Ok(found) if !is_regular(&found) => Err(LogError::NotAFile(name)),
-            _ => Err(call("open", name, errno)),
-        },
-    }
-}
-
-fn is_regular(found: &FileStat) -> bool {
-    SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG
-}
-
-fn stat(file: &OwnedFd, name: &'static str) -> Result<FileStat, LogError> {
-    sys::fd::status(file).map_err(|e| call("look at", name, e))
-}
-
 fn size_of(log: &OwnedFd) -> Result<u64, LogError> {
     Ok(u64::try_from(stat(log, LOG)?.st_size).unwrap_or(0))
 }
@@ -510,16 +325,8 @@ fn read_at(log: &impl AsFd, buf: &mut [u8], at: Offset) -> Result<usize, LogErro
     Ok(filled)
 }
 
-fn call(verb: &'static str, file: &'static str, errno: Errno) -> LogError {
-    LogError::Call { verb, file, errno }
-}
-
 fn lock_error(file: &'static str, errno: Errno) -> LogError {
     if errno == Errno::EINTR { LogError::Stopped } else { call("lock", file, errno) }
-}
-
-fn errno_of(error: &std::io::Error) -> Errno {
-    Errno::from_raw(error.raw_os_error().unwrap_or(0))
 }
 
 impl fmt::Display for LogError {
@@ -544,7 +351,6 @@ impl std::error::Error for LogError {}
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
-    use std::os::unix::fs::{PermissionsExt, symlink};
     use std::path::Path;
 
     use super::*;
@@ -560,47 +366,6 @@ mod tests {
         batch.push(Some("1"), &name, Kind::Message, Some(text)).unwrap();
         let mut appender = Appender::new(files.appender_fds().unwrap());
         appender.append(&mut batch, Timestamp::now, durability).unwrap()
-    }
-
-    #[test]
-    fn missing_files_are_created_for_the_group_to_read_whatever_the_umask() {
-        let dir = tempfile::tempdir().unwrap();
-        open(dir.path()).unwrap();
-        for name in [LOG, GATE] {
-            let mode = fs::metadata(dir.path().join(name)).unwrap().permissions().mode();
-            assert_eq!(mode & 0o7777, 0o640, "{name}");
-        }
-        fs::set_permissions(dir.path().join(LOG), fs::Permissions::from_mode(0o600)).unwrap();
-        open(dir.path()).unwrap();
-        let mode = fs::metadata(dir.path().join(LOG)).unwrap().permissions().mode();
-        assert_eq!(mode & 0o7777, 0o600, "an operator's choice was undone");
-    }
-
-    #[test]
-    fn what_is_not_a_regular_file_is_refused_at_once() {
-        for name in [LOG, GATE] {
-            let dir = tempfile::tempdir().unwrap();
-            let path = dir.path().join(name);
-            symlink("/dev/null", &path).unwrap();
-            assert_eq!(open(dir.path()).unwrap_err(), LogError::NotAFile(name));
-            fs::remove_file(&path).unwrap();
-            nix::unistd::mkfifo(&path, Mode::S_IRWXU).unwrap();
-            assert_eq!(open(dir.path()).unwrap_err(), LogError::NotAFile(name));
-            fs::remove_file(&path).unwrap();
-            fs::create_dir(&path).unwrap();
-            assert_eq!(open(dir.path()).unwrap_err(), LogError::NotAFile(name));
-        }
-    }
-
-    #[test]
-    fn a_log_that_was_replaced_does_not_split_the_room() {
-        let dir = tempfile::tempdir().unwrap();
-        let files = open(dir.path()).unwrap();
-        fs::rename(dir.path().join(LOG), dir.path().join("room.log.1")).unwrap();
-        let gone = files.reader_fds().unwrap_err();
-        assert!(matches!(gone, LogError::Call { errno: Errno::ENOENT, .. }), "{gone}");
-        fs::write(dir.path().join(LOG), "").unwrap();
-        assert_eq!(files.appender_fds().unwrap_err(), LogError::Replaced(LOG));
     }
 
     #[test]

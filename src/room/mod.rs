@@ -1,5 +1,6 @@
 //! The room: an append-only log of records, and the locks that keep it whole.
 
+mod files;
 pub mod holder;
 pub mod lines;
 mod lock;

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat, renameat};
 use nix::sys::stat::{FileStat, Mode, fchmod};
-use nix::unistd::{UnlinkatFlags, geteuid, linkat, unlinkat};
+use nix::unistd::{Uid, UnlinkatFlags, geteuid, linkat, unlinkat};
 
 use crate::sys;
 
@@ -75,6 +75,8 @@ impl std::error::Error for StateError {}
 pub struct StateDir {
     fd: OwnedFd,
     path: PathBuf,
+    /// This process's user, whose everything here must be.
+    owner: Uid,
 }
 
 impl StateDir {
@@ -83,9 +85,9 @@ impl StateDir {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
         let fd = nix::fcntl::open(path, flags, Mode::empty())
             .map_err(|cause| system("open the state directory", path, cause))?;
-        let dir = Self { fd, path: path.to_owned() };
+        let dir = Self { fd, path: path.to_owned(), owner: geteuid() };
         let status = sys::fd::status(&dir.fd).map_err(|cause| system("look at it", path, cause))?;
-        check_owner(&status, path)?;
+        dir.check_owner(&status, path)?;
         if status.st_mode & 0o022 != 0 {
             let problem = "others may write here; run `chmod go-w` on it".into();
             return Err(StateError::Unsafe { path: path.to_owned(), problem });
@@ -116,7 +118,7 @@ impl StateDir {
             other => other.map_err(|cause| system("open it", &path, cause))?,
         };
         let status = sys::fd::status(&fd).map_err(|cause| system("look at it", &path, cause))?;
-        check_owner(&status, &path)?;
+        self.check_owner(&status, &path)?;
         if status.st_mode & libc::S_IFMT != libc::S_IFREG {
             return Err(StateError::Unsafe { path, problem: "this is not a regular file".into() });
         }
@@ -164,6 +166,15 @@ impl StateDir {
         let mode = Mode::from_bits_truncate(mode as libc::mode_t);
         fchmod(&file, mode).map_err(|cause| system("set its mode", &path, cause))?;
         Ok(fresh)
+    }
+
+    fn check_owner(&self, status: &FileStat, path: &Path) -> Result<(), StateError> {
+        if status.st_uid == self.owner.as_raw() {
+            return Ok(());
+        }
+        let problem =
+            format!("it belongs to user {} instead of {}; `chown` it", status.st_uid, self.owner);
+        Err(StateError::Unsafe { path: path.to_owned(), problem })
     }
 
     fn sync(&self) -> Result<(), StateError> {
@@ -217,15 +228,6 @@ impl Drop for Fresh<'_> {
     fn drop(&mut self) {
         let _ = unlinkat(&self.dir.fd, self.temporary.as_str(), UnlinkatFlags::NoRemoveDir);
     }
-}
-
-fn check_owner(status: &FileStat, path: &Path) -> Result<(), StateError> {
-    let me = geteuid().as_raw();
-    if status.st_uid == me {
-        return Ok(());
-    }
-    let problem = format!("it belongs to user {} instead of {me}; `chown` it", status.st_uid);
-    Err(StateError::Unsafe { path: path.to_owned(), problem })
 }
 
 fn system(action: &'static str, path: &Path, cause: Errno) -> StateError {
