@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::{check, log};
 use crate::config::{Config, default_path};
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
+use crate::room::offset::Offset;
 
 /// A hardened chat daemon, and its administration
 #[derive(Parser, Debug)]
@@ -37,6 +39,19 @@ impl Configured {
 enum Command {
     /// Serve in the foreground, until SIGTERM
     Run(Configured),
+    /// Find every mistake in the configuration and around it; touches nothing
+    Check {
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        configured: Configured,
+    },
+    /// Look into the room's log
+    Log {
+        #[command(subcommand)]
+        action: LogAction,
+    },
     /// Give out and take back the tokens that people join with
     Token {
         #[command(subcommand)]
@@ -54,13 +69,56 @@ enum Command {
     Demo(super::demo::Demo),
 }
 
+#[derive(Subcommand, Debug)]
+enum LogAction {
+    /// Walk over the whole log; print what is in it, and every line that is no record
+    Verify {
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        configured: Configured,
+    },
+    /// Print the records
+    Export {
+        /// Begin at this offset, which must be the beginning of a line
+        #[arg(long, value_name = "OFFSET")]
+        from: Option<u64>,
+        /// Begin at this time (RFC 3339: 2026-11-22T22:23:01Z)
+        #[arg(long, value_name = "TIME")]
+        since: Option<jiff::Timestamp>,
+        /// As the records stand in the log, with their offsets
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        configured: Configured,
+    },
+}
+
+impl LogAction {
+    fn run(&self) -> Result<Exit, Failure> {
+        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+        match self {
+            Self::Verify { json, configured } => log::verify(&configured.load()?, &mut out, *json),
+            Self::Export { from, since, json, configured } => {
+                let start = log::Start { from: from.map(Offset), since: *since };
+                log::export(&configured.load()?, &mut out, start, *json)
+            }
+        }
+    }
+}
+
 impl Cli {
     /// Runs the command.
     ///
     /// # Errors
     /// The command's own.
-    pub fn run(&self) -> Result<(), Failure> {
+    pub fn run(&self) -> Result<Exit, Failure> {
         match &self.command {
+            Command::Check { json, configured } => {
+                return check::check(&configured.config, &mut std::io::stdout().lock(), *json);
+            }
+            Command::Log { action } => return action.run(),
             Command::Run(configured) => super::run::run(configured),
             Command::Token { action } => super::token::run(action),
             Command::Status(status) => super::service::status(status),
@@ -68,6 +126,7 @@ impl Cli {
             Command::Pause(configured) => super::service::pause(configured),
             Command::Resume(configured) => super::service::resume(configured),
             Command::Demo(demo) => super::demo::run(demo),
-        }
+        }?;
+        Ok(Exit::Ok)
     }
 }

@@ -23,7 +23,7 @@ pub fn main() -> ExitCode {
         Err(message) => return usage(&message),
     };
     match cli.run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(exit) => ExitCode::from(exit as u8),
         Err(failure) => failure.report("papayad"),
     }
 }

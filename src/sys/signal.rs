@@ -84,7 +84,14 @@ pub fn interruptible_by<T>(signal: Signal, work: impl FnOnce() -> T) -> T {
 /// sleep with `Ok`; no descriptor is ready then.
 pub fn wait(fds: &mut [PollFd<'_>], limit: Option<Duration>) -> Result<(), Errno> {
     match ppoll(fds, limit.map(TimeSpec::from_duration), Some(SigSet::empty())) {
-        Ok(_) => Ok(()),
+        Ok(0) => Ok(()),
+        Ok(_) => {
+            // With a descriptor ready, ppoll(2) returns without delivering pending signals; one
+            // that is always ready would keep them out for ever. Without descriptors it does.
+            let now = Some(TimeSpec::from_duration(Duration::ZERO));
+            let _ = ppoll(&mut [], now, Some(SigSet::empty()));
+            Ok(())
+        }
         Err(Errno::EINTR) => {
             // POSIX leaves the answers undefined after an error: nothing is ready.
             fds.iter_mut().for_each(clear);

@@ -37,6 +37,11 @@ pub const RULES: &[Rule] = &[
     ),
     allow("sched_getaffinity", &[], "the runtime asks for the stack's extent"),
     allow("uname", &[], "static C libraries ask for the kernel's version"),
+    allow(
+        "getsockopt",
+        &[int(1, "level", &[libc::SOL_SOCKET]), int(2, "option", &[libc::SO_TYPE])],
+        "the check that the fixed descriptors are what they must be",
+    ),
     allow("getdents64", &[], "the check that only the fixed descriptors are open"),
     not_there("clone3", "the C library tries it first to spawn a process; then clone"),
 ];
