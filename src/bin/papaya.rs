@@ -1,3 +1,7 @@
-//! See the library.
+//! `papaya`, the terminal client. All of it is in the library: [`papayachat::client`].
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    papayachat::client::main()
+}
