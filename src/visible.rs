@@ -82,3 +82,70 @@ fn is_treacherous(c: char, previous: char) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn harmless(shown: &str) -> bool {
+        !shown.chars().any(|c| c.is_control() || is_treacherous(c, 'x'))
+    }
+
+    #[test]
+    fn attacks_on_a_terminal_are_shown_instead_of_obeyed() {
+        for (attack, shown) in [
+            ("\x1b[2J\x1b[H", "^[[2J^[[H"),
+            ("\x1b]0;title\x07", "^[]0;title^G"),
+            ("\x1b]52;c;cm0gLXJm\x1b\\", "^[]52;c;cm0gLXJm^[\\"),
+            ("\u{9b}31m", "\\u{9b}31m"),
+            ("\u{90}q\u{9c}", "\\u{90}q\\u{9c}"),
+            ("safe\rEVIL", "safe^MEVIL"),
+            ("a\x08\x08b", "a^H^Hb"),
+            ("a\0b\x7f", "a^@b^?"),
+            ("abc\u{202e}fdp.exe", "abc\\u{202e}fdp.exe"),
+            ("\u{2066}x\u{2069}", "\\u{2066}x\\u{2069}"),
+            ("a\u{200b}b\u{feff}", "a\\u{200b}b\\u{feff}"),
+            ("a\u{200d}b", "a\\u{200d}b"),
+            ("a\u{2028}b\u{2029}c", "a\\u{2028}b\\u{2029}c"),
+            ("\u{e0041}", "\\u{e0041}"),
+            ("x\ny", "x^Jy"),
+            ("\tx", "    x"),
+        ] {
+            assert_eq!(visible(attack), shown, "{attack:?}");
+            assert!(harmless(&visible(attack)));
+        }
+    }
+
+    #[test]
+    fn no_character_at_all_gets_through_that_a_terminal_obeys() {
+        for c in '\0'..=char::MAX {
+            let shown = visible_lines(&format!("a{c}b"), 6).replace('\n', "");
+            assert!(harmless(&shown), "{:?}", c);
+        }
+    }
+
+    #[test]
+    fn what_people_write_stays_as_it_is() {
+        for text in
+            ["plain", "äöü ß", "日本語", "👩\u{200d}💻", "می\u{200c}خواهم", "e\u{301}", "😀"]
+        {
+            assert_eq!(visible(text), text);
+        }
+        assert!(matches!(visible("plain ascii"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn a_line_feed_cannot_forge_another_message() {
+        let shown = visible_lines("hi\n22:24 bob: I quit\r\nend", 6);
+        assert_eq!(shown, "hi\n      22:24 bob: I quit\n      end");
+    }
+
+    #[test]
+    fn json_stays_the_same_value() {
+        let json = "{\"text\":\"a\u{202e}b\u{7f}\u{9b}\u{e0041} ä\",\t\"n\":1\r}";
+        let shown = visible_json(json);
+        assert!(harmless(&shown), "{shown}");
+        let value = |s: &str| serde_json::from_str::<serde_json::Value>(s).unwrap();
+        assert_eq!(value(&shown), value(json));
+    }
+}

@@ -15,9 +15,9 @@ use nix::fcntl::AtFlags;
 use nix::unistd::{AccessFlags, User, faccessat, geteuid};
 use serde_json::json;
 
-use crate::visible::{visible, visible_json};
 use crate::config::{Config, ConfigError};
 use crate::exit::{Exit, Failure};
+use crate::visible::{visible, visible_json};
 
 /// The host key in the state directory.
 pub const HOST_KEY: &str = "host.key";

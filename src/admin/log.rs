@@ -11,7 +11,6 @@ use jiff::Timestamp;
 use nix::errno::Errno;
 use serde_json::json;
 
-use crate::visible::{visible, visible_json, visible_lines};
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
 use crate::room::lines::Lines;
@@ -20,6 +19,7 @@ use crate::room::offset::Offset;
 use crate::room::record::{Kind, Record, RecordError};
 use crate::room::seek::{self, SeekError};
 use crate::room::verify::{self, Finding, Problem, Report};
+use crate::visible::{visible, visible_json, visible_lines};
 
 /// Where an export begins; the later of the two if both are given.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

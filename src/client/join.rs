@@ -17,13 +17,14 @@ use rustyline::history::MemHistory;
 use rustyline::{Config, Editor, ExternalPrinter};
 
 use super::access::{Access, parse_server};
-use super::display::{Transcript, visible};
+use super::display::Transcript;
 use super::outbox::Manner;
 use super::output::{Output, colours, stdout_failure};
 use super::session::{Happening, Options, Session, Step};
 use super::stdin::{Input, Line};
 use crate::exit::{Exit, Failure};
 use crate::token::Token;
+use crate::visible::visible;
 use crate::wire::command::Start;
 
 /// How long leaving waits for the last messages to be acknowledged.

@@ -4,10 +4,11 @@
 
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 
-use super::display::{Transcript, visible, visible_json};
+use super::display::Transcript;
 use crate::exit::{Exit, Failure};
 use crate::room::offset::Offset;
 use crate::room::record::Record;
+use crate::visible::{visible, visible_json};
 
 /// Where records go.
 pub struct Output {

@@ -6,8 +6,8 @@
 use std::fmt;
 
 use super::address::ServerAddress;
-use super::display::visible;
 use crate::exit::{Exit, Failure};
+use crate::visible::visible;
 use crate::wire::cipher::CipherError;
 use crate::wire::event::{ByeReason, EventError, Refusal};
 use crate::wire::frame::FrameError;

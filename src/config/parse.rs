@@ -121,9 +121,11 @@ impl<'t> Parser<'t> {
         self.set("sandbox", "require", &mut c.sandbox.require, |v| choice(v, Level::NAMES));
         self.set("syslog", "facility", &mut c.syslog.facility, |v| choice(v, Facility::NAMES));
         self.set("syslog", "level", &mut c.syslog.level, |v| choice(v, Severity::NAMES));
-        self.set("syslog", "socket", &mut c.syslog.socket, |v| match super::values::string(v, "\"/dev/log\"")? {
-            "" => Ok(None),
-            _ => path(v, MAX_RUNTIME_PATH).map(Some),
+        self.set("syslog", "socket", &mut c.syslog.socket, |v| {
+            match super::values::string(v, "\"/dev/log\"")? {
+                "" => Ok(None),
+                _ => path(v, MAX_RUNTIME_PATH).map(Some),
+            }
         });
         self.refuse_equal_users(&c);
         self.refuse_nested_paths(&c);

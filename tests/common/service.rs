@@ -1,0 +1,281 @@
+//! A real service for a test: `papayad run` in a directory of its own on a port of its own, and
+//! the real programs against it. Ends only what it started, by process id.
+#![allow(dead_code)] // Each test uses its part.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+pub const PAPAYAD: &str = env!("CARGO_BIN_EXE_papayad");
+pub const PAPAYA: &str = env!("CARGO_BIN_EXE_papaya");
+
+/// How long anything may take before a test gives up: generous, for busy machines.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+pub struct Service {
+    pub dir: tempfile::TempDir,
+    pub config: PathBuf,
+    pub launcher: Child,
+    pub port: u16,
+    lines: Receiver<String>,
+    /// Every log line that was read so far.
+    pub log: Vec<String>,
+}
+
+/// Whether this test runs as root: then the service has its two users, else it is rootless.
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+impl Service {
+    /// Starts a service; `more` is added to the configuration's sections (`"[limits]\nburst = 5"`).
+    pub fn start(more: &str) -> Self {
+        let dir = tempfile::Builder::new().prefix("papaya-test-").tempdir().unwrap();
+        // As root, other users have to reach the state directory in it.
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let config = dir.path().join("papayad.toml");
+        fs::write(&config, Self::config_text(dir.path(), "127.0.0.1:0", more)).unwrap();
+        let (launcher, lines) = launch(&config);
+        let mut service = Self { dir, config, launcher, port: 0, lines, log: Vec::new() };
+        let line = service.wait_for_line("serves room");
+        let port = line.split("127.0.0.1:").nth(1).and_then(|s| s.split_whitespace().next());
+        service.port = port.and_then(|p| p.parse().ok()).expect("the start line names the port");
+        service
+    }
+
+    /// A configuration for tests: users that every system has, no penalties, no syslog.
+    pub fn config_text(dir: &Path, address: &str, more: &str) -> String {
+        let mut sections = vec![
+            ("listen", format!("addresses = [\"{address}\"]")),
+            ("identity", "user = \"nobody\"\nkeeper_user = \"daemon\"".to_owned()),
+            ("paths", format!("state = \"{0}/state\"\nruntime = \"{0}/run\"", dir.display())),
+            (
+                "limits",
+                "penalties = false\nper_source = 1000\nstartups = \"1000:30:1000\"".to_owned(),
+            ),
+            ("syslog", "facility = \"none\"\nlevel = \"debug\"".to_owned()),
+        ];
+        let mut extra = String::new();
+        for part in more.split("[").filter(|p| !p.trim().is_empty()) {
+            let (name, keys) = part.split_once(']').unwrap();
+            match sections.iter_mut().find(|(n, _)| n == &name) {
+                Some((_, text)) => {
+                    for key in keys.lines().filter(|l| !l.trim().is_empty()) {
+                        let word = key.split('=').next().unwrap().trim().to_owned();
+                        let others =
+                            text.lines().filter(|l| l.split('=').next().unwrap().trim() != word);
+                        *text = others.chain([key]).collect::<Vec<_>>().join("\n");
+                    }
+                }
+                None => extra.push_str(&format!("[{name}]{keys}\n")),
+            }
+        }
+        let sections = sections.iter().map(|(name, text)| format!("[{name}]\n{text}\n"));
+        sections.collect::<String>() + &extra
+    }
+
+    /// Starts it again on the same port and directory, after it has ended.
+    pub fn restart(&mut self) {
+        let text = fs::read_to_string(&self.config).unwrap();
+        let text = text.replace("127.0.0.1:0", &format!("127.0.0.1:{}", self.port));
+        fs::write(&self.config, text).unwrap();
+        (self.launcher, self.lines) = launch(&self.config);
+        self.wait_for_line("serves room");
+    }
+
+    /// Sends the launcher a signal.
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        nix::sys::signal::kill(self.pid(), signal).unwrap();
+    }
+
+    pub fn pid(&self) -> nix::unistd::Pid {
+        nix::unistd::Pid::from_raw(self.launcher.id() as i32)
+    }
+
+    /// SIGTERM, and wait for the end; its exit status.
+    pub fn stop(&mut self) -> std::process::ExitStatus {
+        self.signal(nix::sys::signal::Signal::SIGTERM);
+        wait_child(&mut self.launcher)
+    }
+
+    /// The next log line that contains `text`, also one that came since the last call.
+    pub fn wait_for_line(&mut self, text: &str) -> String {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) => {
+                    self.log.push(line.clone());
+                    if line.contains(text) {
+                        return line;
+                    }
+                }
+                Err(_) => panic!("no line {text:?} in\n{}", self.log.join("\n")),
+            }
+        }
+    }
+
+    /// Runs papayad with arguments and this service's configuration.
+    pub fn admin(&self, arguments: &[&str]) -> Output {
+        Command::new(PAPAYAD)
+            .args(arguments)
+            .env("PAPAYAD_CONFIG", &self.config)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    /// The same; it must succeed. Its standard output.
+    pub fn admin_ok(&self, arguments: &[&str]) -> String {
+        let output = self.admin(arguments);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "papayad {arguments:?}: {error}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Adds a token; the file it stands in.
+    pub fn token(&self, name: &str, more: &[&str]) -> PathBuf {
+        let text = self.admin_ok(&[&["token", "add", name][..], more].concat());
+        let path = self.dir.path().join(format!("{name}.token"));
+        fs::write(&path, text).unwrap();
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        path
+    }
+
+    pub fn server(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// A papaya command against this service.
+    pub fn papaya(&self, token: &Path, command: &str, arguments: &[&str]) -> Command {
+        let mut papaya = Command::new(PAPAYA);
+        papaya
+            .arg(command)
+            .args(["--server", &self.server(), "--token-file"])
+            .arg(token)
+            .args(arguments)
+            .stdin(Stdio::null());
+        papaya
+    }
+
+    /// The service's and the clients' lines of `papayad status --json`.
+    pub fn status(&self) -> (Value, Vec<Value>) {
+        let text = self.admin_ok(&["status", "--json"]);
+        let mut lines = text.lines().map(|l| serde_json::from_str(l).unwrap());
+        (lines.next().unwrap(), lines.collect())
+    }
+
+    /// Asks the status until `good` likes it, at most for [`PATIENCE`].
+    pub fn wait_for_status(&self, good: impl Fn(&Value, &[Value]) -> bool) -> (Value, Vec<Value>) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let (service, clients) = self.status();
+            if good(&service, &clients) {
+                return (service, clients);
+            }
+            assert!(Instant::now() < end, "the status stays {service} {clients:?}");
+            thread::yield_now();
+        }
+    }
+
+    /// All bytes of the log (as root, or as the rootless service's user).
+    pub fn room_log(&self) -> Vec<u8> {
+        fs::read(self.dir.path().join("state/room.log")).unwrap()
+    }
+
+    /// The records of the log; fails on a line that is none.
+    pub fn records(&self) -> Vec<Value> {
+        let log = self.room_log();
+        let lines = log.split(|b| *b == b'\n').filter(|l| !l.is_empty());
+        lines.map(|l| serde_json::from_slice(l).unwrap()).collect()
+    }
+
+    /// Every process below the launcher, by parent ids, as (pid, command line).
+    pub fn processes(&self) -> Vec<(i32, String)> {
+        descendants(self.launcher.id() as i32)
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.log.extend(self.lines.try_iter());
+            eprintln!("the service said:\n{}", self.log.join("\n"));
+        }
+        // A launcher that is killed takes all its workers with it.
+        let _ = self.launcher.kill();
+        let _ = self.launcher.wait();
+    }
+}
+
+fn launch(config: &Path) -> (Child, Receiver<String>) {
+    use std::os::unix::process::CommandExt;
+    let mut launcher = Command::new(PAPAYAD)
+        .args(["run", "--config"])
+        .arg(config)
+        .env_remove("JOURNAL_STREAM")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    let (send, lines) = channel();
+    let stderr = BufReader::new(launcher.stderr.take().unwrap());
+    thread::spawn(move || {
+        for line in stderr.lines() {
+            let Ok(line) = line else { return };
+            if send.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    (launcher, lines)
+}
+
+/// Waits for a child, at most for [`PATIENCE`].
+pub fn wait_child(child: &mut Child) -> std::process::ExitStatus {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        assert!(Instant::now() < end, "process {} does not end", child.id());
+        thread::yield_now();
+    }
+}
+
+/// Every process below `root`, as (pid, command line); zombies have an empty one.
+pub fn descendants(root: i32) -> Vec<(i32, String)> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else {
+            continue;
+        };
+        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
+        let behind = &stat[stat.rfind(')').unwrap() + 1..];
+        let parent: i32 = behind.split_ascii_whitespace().nth(1).unwrap().parse().unwrap();
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).replace('\0', " ").trim_end().to_owned();
+        all.push((pid, parent, line));
+    }
+    let mut found = vec![root];
+    let mut result = Vec::new();
+    while let Some(parent) = found.pop() {
+        for (pid, of, line) in &all {
+            if *of == parent {
+                found.push(*pid);
+                result.push((*pid, line.clone()));
+            }
+        }
+    }
+    result
+}
