@@ -38,7 +38,7 @@ impl Configured {
 #[derive(Subcommand, Debug)]
 enum Command {
     /// Serve in the foreground, until SIGTERM
-    Run(Configured),
+    Run(super::run::Run),
     /// Find every mistake in the configuration and around it; touches nothing
     Check {
         /// One JSON object a line
@@ -119,7 +119,7 @@ impl Cli {
                 return check::check(&configured.config, &mut std::io::stdout().lock(), *json);
             }
             Command::Log { action } => return action.run(),
-            Command::Run(configured) => super::run::run(configured),
+            Command::Run(run) => super::run::run(run),
             Command::Token { action } => super::token::run(action),
             Command::Status(status) => super::service::status(status),
             Command::Kick(kick) => super::service::kick(kick),

@@ -52,11 +52,12 @@ struct Plumbing {
     control: control::Door,
 }
 
-/// Runs the service in the foreground until it is told to stop.
+/// Runs the service in the foreground until it is told to stop, or, `leashed`, until its standard
+/// input ends.
 ///
 /// # Errors
 /// Why it could not start, or why it ended without being told.
-pub fn run(config: Config, config_path: &Path) -> Result<(), Failure> {
+pub fn run(config: Config, config_path: &Path, leashed: bool) -> Result<(), Failure> {
     let users = users(&config)?;
     let journal = Journal::open(&config.syslog);
     let (plumbing, keeper) = begin(&config, users.as_ref())?;
@@ -64,7 +65,8 @@ pub fn run(config: Config, config_path: &Path) -> Result<(), Failure> {
         Some(users) => drop_root(&users.workers)?,
         None => identity::rootless().map_err(|e| Failure::new(Exit::Internal, e.to_string()))?,
     }
-    supervise(config, config_path.to_owned(), users.is_some(), journal, plumbing, keeper)
+    let start = Start { config, config_path: config_path.to_owned(), leashed, users };
+    supervise(start, journal, plumbing, keeper)
 }
 
 /// Looks up both users, if this is root; otherwise the service is rootless.
@@ -118,6 +120,15 @@ fn drop_root(ids: &Ids) -> Result<(), Failure> {
     identity::become_forever(ids).map_err(|e| Failure::new(Exit::Internal, e.to_string()))
 }
 
+/// How the service was started.
+struct Start {
+    config: Config,
+    config_path: PathBuf,
+    leashed: bool,
+    /// `None` without root.
+    users: Option<Users>,
+}
+
 struct KeeperChild {
     pid: Pid,
     channel: Channel,
@@ -125,9 +136,7 @@ struct KeeperChild {
 
 /// The rest of the launcher's life, without root.
 fn supervise(
-    config: Config,
-    config_path: PathBuf,
-    was_root: bool,
+    start: Start,
     mut journal: Journal,
     plumbing: Plumbing,
     keeper: KeeperChild,
@@ -136,7 +145,7 @@ fn supervise(
     sys::process::become_reaper().map_err(prepare::failed("become the reaper"))?;
     sys::title::set("launcher");
     let mut supervisor =
-        Supervisor::new(config, config_path, was_root, journal, plumbing, keeper, ready)?;
+        Supervisor::new(start, journal, plumbing, keeper, ready)?;
     let level = supervisor.confine()?;
     supervisor.start(&level)?;
     supervisor.serve()
@@ -147,7 +156,7 @@ impl Supervisor {
     fn confine(&self) -> Result<String, Failure> {
         let readable = self.readable_paths();
         let readable: Vec<&Path> = readable.iter().map(PathBuf::as_path).collect();
-        let program = std::env::current_exe().ok();
+        let program = prepare::program_path();
         let mut context = confine::Context::new(self.config().sandbox.require);
         context.executable = program.as_deref();
         context.readable = &readable;

@@ -101,6 +101,16 @@ pub fn reap() -> Option<Ended> {
     }
 }
 
+/// Reaps this child if it has ended.
+pub fn reap_child(child: Pid) -> Option<Ended> {
+    match waitpid(child, Some(WaitPidFlag::WNOHANG)) {
+        Ok(WaitStatus::StillAlive) => None,
+        Ok(status) => Some(status),
+        // Not a child any more: there is nothing to wait for.
+        Err(_) => Some(WaitStatus::Exited(child, 0)),
+    }
+}
+
 /// Names this process for `top` and `pgrep` (`execveat` would leave a descriptor's number there).
 pub fn set_command_name(name: &std::ffi::CStr) {
     #[cfg(target_os = "linux")]

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -142,16 +142,22 @@ pub fn null() -> Result<OwnedFd, Failure> {
         .map_err(failed("open /dev/null"))
 }
 
+/// A path to this program's own file, which on Linux works even where its directory is closed to
+/// this user.
+pub fn program_path() -> Option<PathBuf> {
+    if cfg!(target_os = "linux") {
+        Some("/proc/self/exe".into())
+    } else {
+        std::env::current_exe().ok()
+    }
+}
+
 /// This program itself, open: RECV is executed from it. An upgrade that replaces the file does not
 /// change what a running service executes.
 pub fn program() -> Result<OwnedFd, Failure> {
-    let path = if cfg!(target_os = "linux") {
-        "/proc/self/exe".into()
-    } else {
-        std::env::current_exe().map_err(|e| {
-            Failure::new(Exit::Internal, format!("cannot find this program's own file: {e}"))
-        })?
-    };
+    let path = program_path().ok_or_else(|| {
+        Failure::new(Exit::Internal, "cannot find this program's own file")
+    })?;
     nix::fcntl::open(&path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(failed("open this program's own file"))
 }

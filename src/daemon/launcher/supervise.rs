@@ -19,7 +19,7 @@ use super::journal::Journal;
 use super::locks::{Locks, parent_of};
 use super::prepare::{self, failed};
 use super::workers::{Worker, Workers, verdict};
-use super::{KeeperChild, Plumbing};
+use super::{KeeperChild, Plumbing, Start};
 use crate::config::Config;
 use crate::daemon::channel::keeper_recv::{Settings, ToRecv};
 use crate::daemon::channel::launcher_keeper::{FromKeeper, ToKeeper};
@@ -59,6 +59,8 @@ pub struct Supervisor {
     config: Config,
     config_path: PathBuf,
     was_root: bool,
+    /// Standard input, if the service ends with it.
+    leash: Option<OwnedFd>,
     journal: Journal,
     plumbing: Plumbing,
     keeper: KeeperChild,
@@ -81,9 +83,7 @@ pub struct Supervisor {
 impl Supervisor {
     /// A supervisor whose keeper is ready.
     pub fn new(
-        config: Config,
-        config_path: PathBuf,
-        was_root: bool,
+        start: Start,
         journal: Journal,
         plumbing: Plumbing,
         keeper: KeeperChild,
@@ -92,10 +92,13 @@ impl Supervisor {
         let FromKeeper::Ready { files, tokens, confined, new_key } = ready else {
             return Err(Failure::new(Exit::Internal, "the keeper's first word was not \"ready\""));
         };
+        let Start { config, config_path, leashed, users } = start;
+        let leash = if leashed { sys::fd::own(0).ok() } else { None };
         let mut supervisor = Self {
             config,
             config_path,
-            was_root,
+            was_root: users.is_some(),
+            leash,
             journal,
             plumbing,
             keeper,
@@ -182,6 +185,7 @@ impl Supervisor {
         loop {
             self.wait()?;
             self.take_signals();
+            self.mind_leash();
             self.ring();
             self.journal.drain(&self.plumbing.report.0);
             self.hear_keeper();
@@ -220,6 +224,7 @@ impl Supervisor {
             let room = if self.untold.is_empty() { PollFlags::empty() } else { PollFlags::POLLOUT };
             fds.push(PollFd::new(channel.as_fd(), read | room));
         }
+        fds.extend(self.leash.iter().map(|leash| PollFd::new(leash.as_fd(), read)));
         fds.extend(self.plumbing.control.watch());
         signal::wait(&mut fds, limit).map_err(failed("wait"))
     }
@@ -243,6 +248,19 @@ impl Supervisor {
         if rung {
             // Process 0 is this process group. The keeper, of another user, is left out.
             let _ = kill(Pid::from_raw(0), Signal::SIGUSR1);
+        }
+    }
+
+    /// Ends the service once its standard input has ended.
+    fn mind_leash(&mut self) {
+        let Some(leash) = &self.leash else { return };
+        let mut fds = [PollFd::new(leash.as_fd(), PollFlags::POLLIN)];
+        if !matches!(nix::poll::poll(&mut fds, 0u8), Ok(1..)) {
+            return;
+        }
+        if !matches!(nix::unistd::read(leash, &mut [0; 512]), Ok(1..)) {
+            self.leash = None;
+            self.end(Ok(()));
         }
     }
 

@@ -464,7 +464,7 @@ impl Allowance {
             return None;
         }
         let debt = self.full_at.saturating_duration_since(Instant::now());
-        debt.checked_sub(self.burst).map(|over| over + self.pause).filter(|_| debt > Duration::ZERO)
+        (debt + self.pause).checked_sub(self.burst).filter(|over| !over.is_zero())
     }
 }
 
