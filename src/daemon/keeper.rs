@@ -90,13 +90,18 @@ struct Worker {
     deadline: Option<Instant>,
 }
 
+/// What nobody else may have; kept in one place, which is kept out of swap.
+struct Keys {
+    responder: NkResponder,
+    tickets: TicketKey,
+}
+
 struct Keeper {
     launcher: &'static Channel,
     bell: OwnedFd,
     dir: StateDir,
     files: Files,
-    responder: NkResponder,
-    tickets: TicketKey,
+    keys: Box<Keys>,
     hasher: Hasher,
     tokens: Tokens,
     workers: BTreeMap<WorkerId, Worker>,
@@ -162,15 +167,23 @@ impl Keeper {
         }
         sys::process::die_with_parent(start.launcher)?; // Changing the user cleared it (prctl(2)).
         let dir = StateDir::open(&start.config.paths.state)?;
+        dir.claim()?;
         let key = hostkey::load_or_create(&dir)?;
+        let keys = Box::new(Keys {
+            responder: NkResponder::new(&key.private),
+            tickets: TicketKey::derive(&key.private),
+        });
+        // Out of swap, if the system lets us: a limit that is too low is no reason not to serve.
+        if let Err(cause) = sys::memory::lock(&*keys) {
+            report.notice(format_args!("the host key may be swapped out: {}", cause.desc()));
+        }
         let tokens = Tokens::load(&dir)?;
         let files = Files::open(dir.as_fd())?;
         let keeper = Self {
             launcher,
             bell,
             presence: Presence::new(&files, start.config)?,
-            responder: NkResponder::new(&key.private),
-            tickets: TicketKey::derive(&key.private),
+            keys,
             hasher: Hasher::new(),
             workers: BTreeMap::new(),
             members: BTreeMap::new(),

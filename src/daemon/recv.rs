@@ -41,6 +41,8 @@ pub const EXIT_SEND_KILLED: u8 = 71;
 enum End {
     /// It left, or its connection broke.
     Gone,
+    /// SEND is gone, and without it the client cannot be served.
+    SendGone,
     /// What it sent does not belong here.
     Garbage(&'static str),
     /// It did not show a token in time.
@@ -98,7 +100,7 @@ fn account(report: &Reporter, end: &End) -> u8 {
             report.notice("no token within the grace time");
             EXIT_TOO_SLOW
         }
-        End::Told => 0,
+        End::Told | End::SendGone => 0,
         End::Failed(problem) => {
             report.error(problem);
             70

@@ -122,12 +122,13 @@ impl StateDir {
         if status.st_mode & libc::S_IFMT != libc::S_IFREG {
             return Err(StateError::Unsafe { path, problem: "this is not a regular file".into() });
         }
-        let excess = u32::from(status.st_mode) & forbidden;
+        #[allow(clippy::useless_conversion)] // Modes have 16 bits on FreeBSD.
+        let mode = u32::from(status.st_mode) & 0o7777;
+        let excess = mode & forbidden;
         if excess != 0 {
             let problem = format!(
-                "its mode {:04o} gives others too much; run `chmod {:04o}` on it",
-                status.st_mode & 0o7777,
-                u32::from(status.st_mode) & 0o7777 & !forbidden
+                "its mode {mode:04o} gives others too much; run `chmod {:04o}` on it",
+                mode & !forbidden
             );
             return Err(StateError::Unsafe { path, problem });
         }
@@ -179,6 +180,28 @@ impl StateDir {
 
     fn sync(&self) -> Result<(), StateError> {
         nix::unistd::fsync(&self.fd).map_err(|cause| system("make it durable", &self.path, cause))
+    }
+
+    /// Takes the directory for this service alone, until the process ends; the lock is on an own
+    /// description of it.
+    ///
+    /// # Errors
+    /// Another service has it.
+    pub fn claim(&self) -> Result<(), StateError> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let fd = openat(&self.fd, ".", flags, Mode::empty())
+            .map_err(|cause| system("open the state directory", &self.path, cause))?;
+        match Flock::lock(fd, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => {
+                std::mem::forget(lock); // Held as long as the process lives.
+                Ok(())
+            }
+            Err((_, Errno::EAGAIN)) => {
+                let problem = "another papayad serves from here; see paths.state".to_owned();
+                Err(StateError::Unsafe { path: self.path.clone(), problem })
+            }
+            Err((_, cause)) => Err(system("lock it", &self.path, cause)),
+        }
     }
 
     /// Waits for, and takes, the lock that administrators exclude each other with.

@@ -2,13 +2,14 @@
 
 use nix::errno::Errno;
 
-/// Keeps the pages of `bytes` in memory until the process ends; their pages' neighbours too.
+/// Keeps the pages on which `value` itself stands in memory until the process ends; what it points
+/// to is not included.
 ///
 /// # Errors
 /// The system's, most often that the limit of locked memory is reached.
-pub fn lock(bytes: &[u8]) -> Result<(), Errno> {
-    // SAFETY: the range is that of a live slice; mlock(2) neither reads nor changes its bytes.
-    let result = unsafe { libc::mlock(bytes.as_ptr().cast(), bytes.len()) };
+pub fn lock<T>(value: &T) -> Result<(), Errno> {
+    // SAFETY: the range is that of a live value; mlock(2) neither reads nor changes its bytes.
+    let result = unsafe { libc::mlock(std::ptr::from_ref(value).cast(), size_of::<T>()) };
     Errno::result(result).map(drop)
 }
 
@@ -16,7 +17,7 @@ pub fn lock(bytes: &[u8]) -> Result<(), Errno> {
 mod tests {
     #[test]
     fn a_small_buffer_can_be_locked() {
-        let key = vec![0u8; 32];
-        assert_eq!(super::lock(&key), Ok(()));
+        let key = Box::new([0u8; 32]);
+        assert_eq!(super::lock(&*key), Ok(()));
     }
 }

@@ -64,7 +64,7 @@ impl Keeper {
     }
 
     fn shake(&mut self, id: WorkerId, message: &[u8; 48]) {
-        match self.responder.respond(message) {
+        match self.keys.responder.respond(message) {
             Ok((reply, keys)) => {
                 self.set_stage(id, Stage::Shaken);
                 let answer = ToRecv::Shaken {
@@ -96,7 +96,7 @@ impl Keeper {
             Ok(entry) => &entry.hash,
             Err((reason, message)) => return self.refuse(id, reason, message),
         };
-        let good = self.tickets.verify(&ticket, hash, now).is_ok();
+        let good = self.keys.tickets.verify(&ticket, hash, now).is_ok();
         if good && ticket.token() == session.token {
             self.set_stage(id, Stage::Waiting { session, by_ticket: true });
         } else {
@@ -182,7 +182,7 @@ impl Keeper {
         let entry = self.tokens.find(token)?;
         let now = Timestamp::now().as_second().max(0) as u64;
         let expires = now + ticket::LIFETIME;
-        let ticket = self.tickets.issue(token, &entry.hash, expires);
+        let ticket = self.keys.tickets.issue(token, &entry.hash, expires);
         Some(IssuedTicket { ticket: pack48(&ticket.0), expires })
     }
 

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::Signal;
-use nix::unistd::getpid;
+use nix::sys::wait::WaitStatus;
+use nix::unistd::{Pid, getpid};
 
 use super::door::{Guest, bye};
 use super::input::Input;
-use super::{End, Recv, label, read_client};
+use super::{EXIT_SEND_KILLED, End, Recv, label, read_client};
 use crate::config::Durability;
 use crate::confine::{self, Role as Confined, policy};
 use crate::daemon::channel::keeper_recv::{FromRecv, IssuedTicket, ToRecv};
@@ -35,6 +36,9 @@ use crate::wire::event::{ByeReason, Event, Refusal, Rejection, Welcome};
 const LAST_WORD: Duration = Duration::from_secs(1);
 /// How long a record may wait for the disk with `log.durability = "interval"`.
 const SYNC_AFTER: Duration = Duration::from_secs(1);
+/// How often, and how long, RECV waits for the end of a SEND whose channel is closed.
+const SEND_TRIES: u32 = 50;
+const SEND_PAUSE: Duration = Duration::from_millis(10);
 /// Records that one append holds at least room for, in bytes.
 const BATCH_BYTES: usize = 64 << 10;
 /// How often the same trouble with the log is worth a line.
@@ -50,6 +54,7 @@ struct Member {
     batch: Batch,
     ids: Vec<MessageId>,
     send: Channel,
+    send_pid: Pid,
     /// Control lines that SEND had no room for; while there are any, the client is not read.
     unsaid: VecDeque<String>,
     allowance: Allowance,
@@ -66,6 +71,7 @@ pub(super) fn serve(recv: Recv, guest: Guest) -> Result<u8, End> {
                 member.recv.report.notice(what);
                 Ok(0)
             }
+            End::SendGone => Ok(member.account_for_send()),
             _ => Ok(0),
         },
         Err(End::Refused) => Ok(0),
@@ -90,7 +96,7 @@ impl Member {
         };
         let ReaderFds { log: read, gate: send_gate } = reader.into_fds();
         let welcome = welcome(&recv, &name, role, &ticket, from, end);
-        let send = fork_send(&recv, &name, from, sealer, welcome)?;
+        let (send, send_pid) = fork_send(&recv, &name, from, sealer, welcome)?;
         drop(send_gate);
         let who = label(name.as_str(), recv.settings.source);
         sys::title::set(&format!("recv {who}"));
@@ -108,12 +114,33 @@ impl Member {
             batch: Batch::with_capacity(capacity),
             ids: Vec::new(),
             send,
+            send_pid,
             unsaid: VecDeque::new(),
             allowance: Allowance::new(role, settings.rate, settings.rate_per, settings.burst),
             sync_due: None,
             trouble: None,
             recv,
         })
+    }
+
+    /// Says how SEND ended, if it was killed; gives the exit status that tells the launcher.
+    fn account_for_send(&self) -> u8 {
+        // Its channel is closed a moment before it can be reaped.
+        for _ in 0..SEND_TRIES {
+            match sys::process::reap_child(self.send_pid) {
+                Some(WaitStatus::Signaled(_, Signal::SIGTERM | Signal::SIGKILL, _)) => return 0,
+                Some(WaitStatus::Signaled(_, signal, _)) => {
+                    let text = format!("SEND (process {}) was killed by {signal}", self.send_pid);
+                    self.recv.report.warning(text);
+                    return EXIT_SEND_KILLED;
+                }
+                Some(_) => return 0,
+                None => {
+                    let _ = signal::wait(&mut [], Some(SEND_PAUSE));
+                }
+            }
+        }
+        0
     }
 
     fn converse(&mut self) -> End {
@@ -324,13 +351,13 @@ impl Member {
                     self.unsaid.push_front(text);
                     return Ok(());
                 }
-                Err(_) => return Err(End::Gone),
+                Err(_) => return Err(End::SendGone),
             }
         }
         match self.send.receive::<ToSend>() {
             Err(ChannelError::WouldBlock) => Ok(()),
             // SEND never speaks: whatever comes is its end.
-            _ => Err(End::Gone),
+            _ => Err(End::SendGone),
         }
     }
 
@@ -420,7 +447,7 @@ fn fork_send(
     from: Offset,
     sealer: Sealer,
     welcome: Event,
-) -> Result<Channel, End> {
+) -> Result<(Channel, Pid), End> {
     let (mine, theirs) = Channel::pair().map_err(StartError::from)?;
     if (mine.raw(), theirs.raw()) != (policy::recv::SEND, policy::recv::SEND_END) {
         return Err(End::Failed(StartError::Table("SEND's channel has other numbers")));
@@ -433,8 +460,8 @@ fn fork_send(
         welcome,
         require: recv.settings.require,
     };
-    sys::process::fork_role(|| send::run(start)).map_err(StartError::from)?;
-    Ok(mine)
+    let pid = sys::process::fork_role(|| send::run(start)).map_err(StartError::from)?;
+    Ok((mine, pid))
 }
 
 /// A member's token bucket: so many messages at once, so many in the long run. A client that is
