@@ -85,7 +85,7 @@ pub fn run(action: &Action) -> Result<(), Failure> {
 
 /// Has a running service read the tokens again, which ends the sessions of revoked ones.
 fn tell(service: Result<Option<Caller>, Failure>) {
-    match service.map(|caller| caller.map(|c| c.ask(&Request::Reload))) {
+    match service.map(|caller| caller.map(|c| c.ask(&Request::Tokens))) {
         Ok(Some(Ok(_))) => {}
         Ok(None) => eprintln!("papayad: no service is running; it will know at its start"),
         Ok(Some(Err(failure))) | Err(failure) => {

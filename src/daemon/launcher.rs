@@ -59,6 +59,7 @@ struct Plumbing {
 /// Why it could not start, or why it ended without being told.
 pub fn run(config: Config, config_path: &Path, leashed: bool) -> Result<(), Failure> {
     let users = users(&config)?;
+    prepare::own_session(users.as_ref())?;
     let journal = Journal::open(&config.syslog);
     let (plumbing, keeper) = begin(&config, users.as_ref())?;
     match &users {
@@ -87,7 +88,6 @@ fn users(config: &Config) -> Result<Option<Users>, Failure> {
 
 /// As root: directories, sockets, pipes, and the keeper, which becomes its own user itself.
 fn begin(config: &Config, users: Option<&Users>) -> Result<(Plumbing, KeeperChild), Failure> {
-    prepare::own_process_group();
     // First what can fail because of others: a port that is taken must leave nothing behind.
     let sockets = prepare::bind(&config.listen.addresses)?;
     prepare::directories(config, users)?;

@@ -1,7 +1,9 @@
 //! File descriptors as a process's fixed table: putting them where a role expects them, closing
 //! everything else, and taking ownership of those that the kernel handed over.
 
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+#[cfg(target_os = "linux")]
+use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};

@@ -19,6 +19,15 @@ pub fn fork_role(role: impl FnOnce() -> std::convert::Infallible) -> Result<Pid,
     }
 }
 
+/// Forks this (single-threaded) process; both go on from here. The child, or `None` in it.
+pub fn fork_here() -> Result<Option<Pid>, Errno> {
+    // SAFETY: as in `fork_role`.
+    match unsafe { fork() }? {
+        ForkResult::Parent { child } => Ok(Some(child)),
+        ForkResult::Child => Ok(None),
+    }
+}
+
 /// Starts `program` (an open executable) in a child that holds `table[i]` as descriptor `i` and
 /// nothing else, with `arguments` and an empty environment.
 ///

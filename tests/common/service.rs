@@ -217,7 +217,6 @@ impl Drop for Service {
 }
 
 fn launch(config: &Path) -> (Child, Receiver<String>) {
-    use std::os::unix::process::CommandExt;
     let mut launcher = Command::new(PAPAYAD)
         .args(["run", "--config"])
         .arg(config)
@@ -225,7 +224,6 @@ fn launch(config: &Path) -> (Child, Receiver<String>) {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
-        .process_group(0)
         .spawn()
         .unwrap();
     let (send, lines) = channel();

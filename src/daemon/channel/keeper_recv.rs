@@ -24,6 +24,9 @@ use crate::config::Durability;
 use crate::token::{Name, Role, TokenId};
 use crate::wire::event::{ByeReason, Refusal};
 
+/// How often a session may ask for a fresh ticket.
+pub const TICKET_PAUSE: Duration = Duration::from_secs(60);
+
 /// What RECV needs to know; the launcher puts it into the channel before RECV exists.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Settings {

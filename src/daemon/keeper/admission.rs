@@ -3,12 +3,12 @@
 //! A request out of turn is a violation: its worker is removed, and the source punished.
 
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jiff::Timestamp;
 
 use super::{Keeper, PATIENCE, ROUND, Session, Stage};
-use crate::daemon::channel::keeper_recv::{FromRecv, IssuedTicket, Proof, ToRecv};
+use crate::daemon::channel::keeper_recv::{FromRecv, IssuedTicket, Proof, TICKET_PAUSE, ToRecv};
 use crate::daemon::channel::launcher_keeper::FromKeeper;
 use crate::daemon::channel::launcher_listener::Verdict;
 use crate::daemon::channel::{Bytes48, ChannelError, WorkerId, pack48, unpack48};
@@ -17,9 +17,6 @@ use crate::ticket::{self, Ticket};
 use crate::token::{Secret, TokenId};
 use crate::wire::event::{ByeReason, Refusal};
 use crate::wire::handshake::Responder;
-
-/// How often a session may ask for a fresh ticket.
-const TICKET_PAUSE: Duration = Duration::from_secs(60);
 
 impl Keeper {
     /// Answers what a worker asks; forgets one that is gone.
@@ -55,7 +52,7 @@ impl Keeper {
                     self.say(id, &ToRecv::Ticket(ticket));
                 }
             }
-            // A client may ask too often, and RECV passes it on: nothing comes back.
+            // Too early by a hair, by two clocks: nothing comes back.
             (FromRecv::Ticket, Stage::Joined { .. }) => {}
             // It was told to leave at the same moment.
             (_, Stage::Leaving) => {}

@@ -20,8 +20,8 @@ use crate::token::Name;
 const GRACE: Duration = Duration::from_secs(20);
 /// For this long after the start, whoever comes back with a ticket was never away.
 const RETURNING: Duration = Duration::from_secs(60);
-/// How soon a busy lock, or a full disk, is tried again.
-const AGAIN: Duration = Duration::from_millis(20);
+/// How soon a busy lock, or a full disk, is tried again: at first, and at most.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(5));
 /// The most records that wait for the log; more are dropped, and that is reported.
 const WAITING_MAX: usize = 4096;
 const BATCH_BYTES: usize = 16 << 10;
@@ -39,6 +39,7 @@ pub struct Presence {
     names: BTreeMap<Name, Present>,
     waiting: VecDeque<(Name, Kind)>,
     again: Option<Instant>,
+    pause: Duration,
     began: Instant,
     dropped: bool,
 }
@@ -53,6 +54,7 @@ impl Presence {
             names: BTreeMap::new(),
             waiting: VecDeque::new(),
             again: None,
+            pause: AGAIN.0,
             began: Instant::now(),
             dropped: false,
         })
@@ -116,17 +118,26 @@ impl Presence {
             }
             taken += 1;
         }
+        let mut trouble = None;
         let stored = match log.try_append(&mut self.batch, Timestamp::now, self.durability) {
             Ok(Some(done)) => done.stored.min(taken),
             Ok(None) => 0,
             Err(problem) => {
-                report.warning(format_args!("joins and leaves are not recorded: {problem}"));
+                trouble = Some(problem);
                 0
             }
         };
         self.waiting.drain(..stored);
+        if stored > 0 {
+            self.pause = AGAIN.0;
+        }
         if !self.waiting.is_empty() {
-            self.again = Some(now + AGAIN);
+            // The pause grows, so that neither a full disk nor its lines become a load.
+            self.again = Some(now + self.pause);
+            self.pause = (2 * self.pause).min(AGAIN.1);
+        }
+        if let Some(problem) = trouble {
+            report.warning(format_args!("joins and leaves are not recorded yet: {problem}"));
         }
         if std::mem::take(&mut self.dropped) {
             report

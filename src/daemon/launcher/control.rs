@@ -33,6 +33,8 @@ pub enum Request {
     Status,
     /// Read configuration and tokens again.
     Reload,
+    /// Read the tokens again.
+    Tokens,
     /// Close the door.
     Pause,
     /// Open the door.
@@ -48,6 +50,7 @@ impl Request {
         let request = match (words.next()?, words.next()) {
             ("status", None) => Self::Status,
             ("reload", None) => Self::Reload,
+            ("tokens", None) => Self::Tokens,
             ("pause", None) => Self::Pause,
             ("resume", None) => Self::Resume,
             ("kick", Some(whom)) => Self::Kick(whom.to_owned()),
@@ -61,6 +64,7 @@ impl Request {
         match self {
             Self::Status => "status\n".into(),
             Self::Reload => "reload\n".into(),
+            Self::Tokens => "tokens\n".into(),
             Self::Pause => "pause\n".into(),
             Self::Resume => "resume\n".into(),
             Self::Kick(whom) => format!("kick {whom}\n"),
@@ -228,7 +232,13 @@ mod tests {
 
     #[test]
     fn requests_survive_their_lines_and_nothing_else_is_one() {
-        let all = [Request::Status, Request::Reload, Request::Pause, Request::Resume];
+        let all = [
+            Request::Status,
+            Request::Reload,
+            Request::Tokens,
+            Request::Pause,
+            Request::Resume,
+        ];
         for request in all.into_iter().chain([Request::Kick("alice".into())]) {
             assert_eq!(Request::parse(&request.encode()), Some(request));
         }

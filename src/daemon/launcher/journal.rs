@@ -6,12 +6,13 @@
 
 use std::fmt::Display;
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, poll};
 use syslog::{LogFormat, Logger, LoggerBackend};
 
 use crate::config::{Facility, Syslog};
@@ -88,7 +89,8 @@ impl Journal {
             return;
         }
         let text = visible(text);
-        if self.stderr {
+        // A pipe that says it has room has it for a whole line (poll(2), pipe(7)).
+        if self.stderr && has_room(std::io::stderr().as_fd()) {
             let _ = writeln!(std::io::stderr(), "papayad: {text}");
         }
         self.syslog(severity, &text);
@@ -184,6 +186,11 @@ impl Journal {
             self.line(severity, &text);
         }
     }
+}
+
+fn has_room(fd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::new(fd, PollFlags::POLLOUT)];
+    matches!(poll(&mut fds, 0u8), Ok(1..)) && crate::sys::signal::writable(&fds[0])
 }
 
 fn write_line(

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -12,12 +13,15 @@ use nix::sys::socket::{
     setsockopt, socket, sockopt,
 };
 use nix::sys::stat::{FileStat, Mode, fstat};
-use nix::unistd::{Gid, Uid, fchown, geteuid, getpgrp, getpid, pipe2, setpgid, setsid};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::WaitStatus;
+use nix::unistd::{Gid, Pid, Uid, fchown, geteuid, getpid, getsid, pipe2, setsid};
 
 use super::Users;
 use crate::config::Config;
-use crate::confine::identity::Ids;
+use crate::confine::identity::{self, Ids};
 use crate::exit::{Exit, Failure};
+use crate::sys::{self, signal};
 
 /// Connections that may wait for the listener.
 const BACKLOG: i32 = 1024;
@@ -33,12 +37,47 @@ pub fn failed(action: &'static str) -> impl Fn(Errno) -> Failure {
     move |cause| Failure::new(Exit::Internal, format!("cannot {action}: {}", cause.desc()))
 }
 
-/// The bell is rung for the whole process group: it must be the service's own. A service manager
-/// and an interactive shell made it so already; a script did not.
-pub fn own_process_group() {
-    if getpgrp() != getpid() && setsid().is_err() {
-        // Cannot fail for a process that leads no group.
-        let _ = setpgid(getpid(), getpid());
+/// The bell is rung for the whole process group, so the service must have a session and a group of
+/// its own. A service manager made it so already; a script's child can make it so. A job of an
+/// interactive shell leads a group that may hold others too (`papayad run | tee`): then the
+/// service goes on in a child, and this process stays in front of it, passes signals on, and ends
+/// as it ends.
+pub fn own_session(users: Option<&Users>) -> Result<(), Failure> {
+    if getsid(None) == Ok(getpid()) || setsid().is_ok() {
+        return Ok(());
+    }
+    let front = getpid();
+    match sys::process::fork_here().map_err(failed("start a session"))? {
+        None => {
+            setsid().map_err(failed("start a session"))?;
+            sys::process::die_with_parent(front).map_err(failed("start a session"))
+        }
+        Some(service) => stay_in_front(service, users),
+    }
+}
+
+fn stay_in_front(service: Pid, users: Option<&Users>) -> Result<(), Failure> {
+    match users {
+        Some(users) => identity::become_forever(&users.workers),
+        None => identity::rootless(),
+    }
+    .map_err(|e| Failure::new(Exit::Internal, e.to_string()))?;
+    let noted = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD];
+    signal::apply(&signal::Plan { noted: &noted, ignored: &[], defaulted: &[] })
+        .map_err(failed("set signals up"))?;
+    loop {
+        match sys::process::reap_child(service) {
+            Some(WaitStatus::Exited(_, status)) => sys::process::exit_now(status),
+            Some(_) => sys::process::exit_now(Exit::Internal as i32),
+            None => {}
+        }
+        signal::take(Signal::SIGCHLD);
+        for passed_on in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+            if signal::take(passed_on) {
+                let _ = kill(service, passed_on);
+            }
+        }
+        signal::wait(&mut [], Some(Duration::from_secs(60))).map_err(failed("wait"))?;
     }
 }
 

@@ -66,6 +66,8 @@ pub struct Supervisor {
     keeper: KeeperChild,
     door: Door,
     back_off: Duration,
+    /// A listener that was killed in order to start one with new limits.
+    renewing: Option<Pid>,
     workers: Workers,
     /// Workers that the launcher killed itself, because they had to go.
     removed: HashSet<Pid>,
@@ -104,6 +106,7 @@ impl Supervisor {
             keeper,
             door: Door::Closed,
             back_off: BACK_OFF.0,
+            renewing: None,
             workers: Workers::default(),
             removed: HashSet::new(),
             next_id: WorkerId(1),
@@ -395,6 +398,10 @@ impl Supervisor {
             }
             return;
         }
+        if self.renewing.take() == status.pid() {
+            self.door = Door::Restarting(Instant::now());
+            return self.log(Severity::Info, "the listener is started again with the new limits");
+        }
         if since.elapsed() >= SETTLED {
             self.back_off = BACK_OFF.0;
         }
@@ -455,6 +462,11 @@ impl Supervisor {
 
     fn start_worker(&mut self, id: WorkerId, source: SocketAddr, client: OwnedFd) {
         self.next_id = WorkerId(id.0 + 1);
+        if self.workers.len() >= self.workers_max() {
+            // The listener counts too; this holds even if somebody else speaks in its place.
+            self.untold.push_back(ToListener::Ended(id, Verdict::Orderly));
+            return self.log(Severity::Warning, "the listener asks for more workers than allowed");
+        }
         match self.spawn_worker(id, source, &client) {
             Ok(pid) => {
                 let since = Instant::now();
@@ -466,6 +478,10 @@ impl Supervisor {
                 self.untold.push_back(ToListener::Ended(id, Verdict::Orderly));
             }
         }
+    }
+
+    fn workers_max(&self) -> usize {
+        self.config.limits.clients as usize + self.config.limits.startups.full as usize
     }
 
     fn spawn_worker(
@@ -550,9 +566,15 @@ impl Supervisor {
         }
     }
 
-    fn tell_keeper(&self, message: &ToKeeper) {
-        // A keeper that is busy has read at least part of its queue in the meantime.
-        let _ = self.keeper.channel.send_patiently(message);
+    /// Never waits: the keeper may be waiting for the launcher at that moment. Says whether it
+    /// was told.
+    fn tell_keeper(&mut self, message: &ToKeeper) -> bool {
+        let told = self.keeper.channel.send(message, &[]);
+        if let Err(problem) = &told {
+            let text = format!("the keeper was not told: {problem}");
+            self.log(Severity::Error, &text);
+        }
+        told.is_ok()
     }
 
     // Administration ---------------------------------------------------------------------------
@@ -562,6 +584,7 @@ impl Supervisor {
             let answer = match request {
                 Some(Request::Status) => self.status(),
                 Some(Request::Reload) => self.reload(),
+                Some(Request::Tokens) => self.reload_tokens(),
                 Some(Request::Pause) => self.pause(),
                 Some(Request::Resume) => self.resume(),
                 Some(Request::Kick(whom)) => self.kick(&whom),
@@ -640,7 +663,9 @@ impl Supervisor {
         let meant: Vec<WorkerId> =
             self.workers.iter().filter(|(_, w)| is_meant(w)).map(|(id, _)| id).collect();
         for id in &meant {
-            self.tell_keeper(&ToKeeper::End { id: *id, reason: ByeReason::Kicked });
+            if !self.tell_keeper(&ToKeeper::End { id: *id, reason: ByeReason::Kicked }) {
+                return "error: the keeper is busy; try again\n".into();
+            }
         }
         match meant.len() {
             0 => format!("error: nobody here has the name or process id {whom:?}\n"),
@@ -658,11 +683,20 @@ impl Supervisor {
             Ok(new) => self.change(new),
             Err(failure) => format!("the configuration stays as it was: {failure}"),
         };
+        self.log(Severity::Notice, &text);
+        let keeper = self.reload_tokens();
+        format!("{text}\n{keeper}")
+    }
+
+    /// Has the keeper read the tokens again; it says itself in the log what came of it.
+    fn reload_tokens(&mut self) -> String {
         let limits = &self.config.limits;
         let reload = ToKeeper::Reload { sessions: limits.sessions, grace: limits.grace };
-        self.tell_keeper(&reload);
-        self.log(Severity::Notice, &text);
-        format!("{text}\n")
+        if self.tell_keeper(&reload) {
+            "the tokens are read again\n".into()
+        } else {
+            "error: the keeper is busy; send the service SIGHUP\n".into()
+        }
     }
 
     fn change(&mut self, new: Config) -> String {
@@ -683,7 +717,7 @@ impl Supervisor {
         if limits_changed && let Door::Open { pid, .. } = self.door {
             // The sockets stay open, so connections wait while a listener with the new limits starts.
             let _ = kill(pid, Signal::SIGKILL);
-            self.back_off = BACK_OFF.0;
+            self.renewing = Some(pid);
         }
         if fixed.is_empty() {
             "the configuration was read again; new clients get it".into()

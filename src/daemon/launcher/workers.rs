@@ -76,6 +76,11 @@ impl Workers {
         self.by_id.iter().map(|(id, worker)| (*id, worker))
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.by_id.is_empty()

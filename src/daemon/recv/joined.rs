@@ -15,7 +15,7 @@ use super::input::Input;
 use super::{EXIT_SEND_KILLED, End, Recv, label, read_client};
 use crate::config::Durability;
 use crate::confine::{self, Role as Confined, policy};
-use crate::daemon::channel::keeper_recv::{FromRecv, IssuedTicket, ToRecv};
+use crate::daemon::channel::keeper_recv::{FromRecv, IssuedTicket, TICKET_PAUSE, ToRecv};
 use crate::daemon::channel::recv_send::ToSend;
 use crate::daemon::channel::report::Reporter;
 use crate::daemon::channel::{Channel, ChannelError, unpack48};
@@ -58,6 +58,7 @@ struct Member {
     /// Control lines that SEND had no room for; while there are any, the client is not read.
     unsaid: VecDeque<String>,
     allowance: Allowance,
+    ticket_asked: Option<Instant>,
     sync_due: Option<Instant>,
     trouble: Option<Instant>,
 }
@@ -117,6 +118,7 @@ impl Member {
             send_pid,
             unsaid: VecDeque::new(),
             allowance: Allowance::new(role, settings.rate, settings.rate_per, settings.burst),
+            ticket_asked: None,
             sync_due: None,
             trouble: None,
             recv,
@@ -234,6 +236,8 @@ impl Member {
     }
 
     fn carry_out(&mut self, command: Result<Command, CommandError>) -> Result<(), End> {
+        // Whatever a client asks counts, or asking could be made a load.
+        self.allowance.take();
         match command {
             Ok(Command::Say { id, text }) => self.post(id, Kind::Message, &text),
             Ok(Command::Notice { id, text }) if self.role == Role::Operator => {
@@ -243,7 +247,7 @@ impl Member {
                 self.reject(Some(&id), Rejection::Role, "only operators may post notices");
             }
             Ok(Command::Ping { n }) => self.say(&Event::Pong { n }),
-            Ok(Command::Ticket) => self.recv.ask_keeper(&FromRecv::Ticket)?,
+            Ok(Command::Ticket) => self.ask_ticket()?,
             Ok(Command::Bye) => {
                 self.append();
                 self.last_word(&bye(ByeReason::Client));
@@ -263,8 +267,16 @@ impl Member {
         Ok(())
     }
 
+    /// The keeper gives one in a minute; more often it is not asked.
+    fn ask_ticket(&mut self) -> Result<(), End> {
+        if self.ticket_asked.is_some_and(|at| at.elapsed() < TICKET_PAUSE) {
+            return Ok(());
+        }
+        self.ticket_asked = Some(Instant::now());
+        self.recv.ask_keeper(&FromRecv::Ticket)
+    }
+
     fn post(&mut self, id: MessageId, kind: Kind, text: &str) {
-        self.allowance.take();
         let limit = self.recv.settings.message_bytes;
         if self.role == Role::Readonly {
             return self.reject(Some(&id), Rejection::Role, "this token may only read");
