@@ -277,3 +277,11 @@ pub fn descendants(root: i32) -> Vec<(i32, String)> {
     }
     result
 }
+
+impl Service {
+    /// Every log line up to now, without waiting for another.
+    pub fn log_so_far(&mut self) -> &[String] {
+        self.log.extend(self.lines.try_iter());
+        &self.log
+    }
+}
