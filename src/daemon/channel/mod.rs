@@ -167,9 +167,7 @@ impl Channel {
         };
         match length {
             0 => Err(ChannelError::Closed),
-            1..=MESSAGE_MAX => {
-                postcard::from_bytes(&buffer[..length]).map_err(|_| ChannelError::Malformed)
-            }
+            1..=MESSAGE_MAX => parse(&buffer[..length]),
             _ => Err(ChannelError::Malformed),
         }
     }
@@ -200,10 +198,16 @@ impl Channel {
         match length {
             0 => Err(ChannelError::Closed),
             _ if truncated => Err(ChannelError::Malformed),
-            _ => postcard::from_bytes(&buffer[..length])
-                .map(|message| Received { message, fds })
-                .map_err(|_| ChannelError::Malformed),
+            _ => parse(&buffer[..length]).map(|message| Received { message, fds }),
         }
+    }
+}
+
+/// A message, with nothing behind it.
+fn parse<M: for<'a> Deserialize<'a>>(bytes: &[u8]) -> Result<M, ChannelError> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((message, [])) => Ok(message),
+        _ => Err(ChannelError::Malformed),
     }
 }
 
@@ -248,6 +252,8 @@ mod tests {
         let (a, b) = Channel::pair().unwrap();
         a.send(&[0xffu8; 64].as_slice(), &[]).unwrap();
         assert_eq!(b.receive::<(String, u8)>().unwrap_err(), ChannelError::Malformed);
+        a.send(&(WorkerId(1), 2u8), &[]).unwrap();
+        assert_eq!(b.receive::<WorkerId>().unwrap_err(), ChannelError::Malformed);
         assert!(a.send(&[0u8; MESSAGE_MAX].as_slice(), &[]).is_err());
         for _ in 0..2 {
             send(a.raw(), &[1; MESSAGE_MAX + 1], MsgFlags::empty()).unwrap();
