@@ -17,6 +17,9 @@ use crate::wire::event::{ByeReason, Event, Refusal};
 use crate::wire::frame::{HEADER, TAG};
 use crate::wire::handshake::{self, HELLO_LEN, HelloError, Status};
 
+/// Where in a hello its version stands.
+const VERSION_AT: usize = handshake::MAGIC.len();
+
 /// A client whose token the keeper accepted, and what came with that.
 pub(super) struct Guest {
     pub name: Name,
@@ -62,7 +65,9 @@ fn read_hello(recv: &Recv, deadline: Instant) -> Result<[u8; 48], End> {
         }
         if ready.client {
             length += read_client(&recv.client, &mut hello[length..])?.unwrap_or(0);
-            if !handshake::hello_prefix_ok(&hello[..length]) {
+            // Another version's hello may be shorter: its number is answered as soon as it is there.
+            let foreign = length > VERSION_AT && hello[VERSION_AT] != handshake::VERSION;
+            if foreign || !handshake::hello_prefix_ok(&hello[..length]) {
                 return Err(wrong_hello(recv, &hello, length));
             }
         }
@@ -72,7 +77,7 @@ fn read_hello(recv: &Recv, deadline: Instant) -> Result<[u8; 48], End> {
 
 /// Tells a client of another version which one is spoken here; others are not answered.
 fn wrong_hello(recv: &Recv, hello: &[u8; HELLO_LEN], length: usize) -> End {
-    if length > 4 && matches!(handshake::parse_hello(hello), Err(HelloError::Version(_))) {
+    if length > VERSION_AT && matches!(handshake::parse_hello(hello), Err(HelloError::Version(_))) {
         let _ = send_client(&recv.client, &[Status::Version as u8, handshake::VERSION]);
     }
     End::Garbage("what it sent first is no hello of this protocol")
