@@ -293,10 +293,12 @@ impl Supervisor {
             self.listener_ended(status);
         } else if let Some((id, worker)) = self.workers.remove(pid) {
             self.worker_ended(id, &worker, status);
-        } else if let WaitStatus::Signaled(..) = status {
-            // A SEND whose RECV went first.
-            let text = format!("process {pid} ended ({})", describe(status));
-            self.log(Severity::Info, &text);
+        } else if let WaitStatus::Signaled(_, signal, _) = status {
+            // A SEND whose RECV went first: the kernel ends it with SIGKILL, so that is no news.
+            let severity =
+                if signal == Signal::SIGKILL { Severity::Debug } else { Severity::Warning };
+            let text = format!("SEND, process {pid}, ended ({})", describe(status));
+            self.log(severity, &text);
         }
     }
 

@@ -176,8 +176,10 @@ impl Member {
         if client && let Some(length) = read_client(&self.recv.client, self.input.space())? {
             self.input.filled(length);
         }
-        self.take_lines()?;
+        // What was said before a line that ends the session was said: it is stored first.
+        let taken = self.take_lines();
         self.append();
+        taken?;
         if self.sync_due.is_some_and(|due| due <= Instant::now()) {
             self.sync();
         }
