@@ -144,8 +144,7 @@ fn supervise(
     let ready = await_keeper(&keeper, &plumbing, &mut journal)?;
     sys::process::become_reaper().map_err(prepare::failed("become the reaper"))?;
     sys::title::set("launcher");
-    let mut supervisor =
-        Supervisor::new(start, journal, plumbing, keeper, ready)?;
+    let mut supervisor = Supervisor::new(start, journal, plumbing, keeper, ready)?;
     let level = supervisor.confine()?;
     supervisor.start(&level)?;
     supervisor.serve()

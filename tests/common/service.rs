@@ -52,7 +52,7 @@ impl Service {
 
     /// A configuration for tests: users that every system has, no penalties, no syslog.
     pub fn config_text(dir: &Path, address: &str, more: &str) -> String {
-        let mut sections = vec![
+        let mut sections = [
             ("listen", format!("addresses = [\"{address}\"]")),
             ("identity", "user = \"nobody\"\nkeeper_user = \"daemon\"".to_owned()),
             ("paths", format!("state = \"{0}/state\"\nruntime = \"{0}/run\"", dir.display())),
