@@ -1,6 +1,7 @@
 //! A real service for a test: `papayad run` in a directory of its own on a port of its own, and
 //! the real programs against it. Ends only what it started, by process id.
 #![allow(dead_code)] // Each test uses its part.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // A test that cannot go on has failed.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
