@@ -122,6 +122,9 @@ impl Recv {
             Ok(ToRecv::Settings(settings)) => *settings,
             _ => return Err(StartError::Table("its settings are missing")),
         };
+        if launcher.as_raw() != settings.launcher {
+            return Err(StartError::Table("its launcher is gone"));
+        }
         sys::title::set(&format!("recv - {}", settings.source));
         let report = Reporter::new(format!("recv - {}", settings.source));
         let confined = confine::enter(Role::Recv, &confine::Context::new(settings.require))?;

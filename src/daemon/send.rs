@@ -6,7 +6,7 @@
 //! client is behind: the log is the buffer.
 
 use std::convert::Infallible;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -92,16 +92,19 @@ pub fn run(start: Start) -> Infallible {
     }
 }
 
+/// Closes what is RECV's.
+fn close(foreign: &[RawFd]) -> Result<(), StartError> {
+    foreign.iter().try_for_each(|fd| Ok(drop(sys::fd::own(*fd)?)))
+}
+
 impl Send {
     fn begin(start: Start) -> Result<(Self, Event), StartError> {
         use policy::send::{CLIENT, GATE, LOG, RECV};
         let title = format!("send {}", start.label);
         start::begin(&title, &[Signal::SIGUSR1, Signal::SIGTERM], start.parent)?;
-        for foreign in [policy::recv::KEEPER, policy::recv::BELL, policy::recv::LOG_APPEND] {
-            drop(sys::fd::own(foreign)?);
-        }
-        for foreign in [policy::recv::GATE, policy::recv::SEND] {
-            drop(sys::fd::own(foreign)?);
+        {
+            use policy::recv::{GATE, LOG_APPEND, LOG_TAIL, SEND};
+            close(&[LOG_APPEND, GATE, LOG_TAIL, SEND])?;
         }
         let reader = ReaderFds { log: sys::fd::own(LOG)?, gate: sys::fd::own(GATE)? };
         let send = Self {
@@ -113,6 +116,8 @@ impl Send {
             last: None,
         };
         confine::enter(Role::Send, &confine::Context::new(start.require))?;
+        // RECV's filter does not let these go, so that nothing can take their places there.
+        close(&[policy::recv::KEEPER, policy::recv::BELL])?;
         Ok((send, start.welcome))
     }
 

@@ -27,11 +27,18 @@ use crate::sys;
 /// The largest message in bytes. A welcome with a long message of the day is the largest there is.
 pub const MESSAGE_MAX: usize = 8192;
 /// The most descriptors one message may carry.
-pub const FDS_MAX: usize = 4;
+pub const FDS_MAX: usize = 5;
 
 /// Names a client's process cluster for as long as the daemon runs; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct WorkerId(pub u64);
+
+impl WorkerId {
+    /// The next number; `None` after the last one there is.
+    pub fn next(self) -> Option<Self> {
+        self.0.checked_add(1).map(Self)
+    }
+}
 
 /// 48 bytes (a Noise message, a ticket) in the form that serde knows.
 pub type Bytes48 = [[u8; 16]; 3];
@@ -185,7 +192,9 @@ impl Channel {
                     done => break done?,
                 }
             };
-            let truncated = got.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC);
+            // Descriptors that did not fit (MSG_CTRUNC) are merely missing: whoever needs them sees
+            // that, and this process being short of descriptors is not the sender's fault.
+            let truncated = got.flags.intersects(MsgFlags::MSG_TRUNC);
             let mut fds = Vec::new();
             // An iterator that fails has nothing to give: the truncation flag says so too.
             for message in got.cmsgs().into_iter().flatten() {

@@ -7,7 +7,9 @@ use nix::sys::signal::Signal;
 
 use super::input::Input;
 use super::{End, Recv, read_client, send_client};
-use crate::daemon::channel::keeper_recv::{FromRecv, IssuedTicket, Proof, ToRecv};
+use crate::daemon::channel::keeper_recv::{
+    FromRecv, IssuedTicket, Proof, ToRecv, VERDICT_PATIENCE,
+};
 use crate::daemon::channel::{pack48, unpack48};
 use crate::sys::signal;
 use crate::token::{Name, Role};
@@ -28,8 +30,8 @@ pub(super) struct Guest {
     pub start: Start,
     pub input: Input,
     pub sealer: Sealer,
-    /// Log (append), log (read), gate for RECV, gate for SEND.
-    pub files: [OwnedFd; 4],
+    /// Log (append), log (read), gate, gate for SEND, log (its last byte).
+    pub files: [OwnedFd; 5],
 }
 
 impl Guest {
@@ -47,8 +49,9 @@ impl Guest {
         let start = join.start;
         recv.ask_keeper(&request(&join))?;
         drop(join);
-        let (admitted, fds) = await_verdict(recv, &mut sealer, deadline)?;
-        let files = <[OwnedFd; 4]>::try_from(fds).map_err(|_| End::Garbage("no descriptors"))?;
+        let verdict_by = Instant::now() + VERDICT_PATIENCE;
+        let (admitted, fds) = await_verdict(recv, &mut sealer, verdict_by)?;
+        let files = <[OwnedFd; 5]>::try_from(fds).map_err(|_| End::Garbage("no descriptors"))?;
         let Admitted { name, role, ticket } = admitted;
         Ok(Self { name, role, ticket, start, input, sealer, files })
     }
