@@ -273,10 +273,13 @@ impl Keeper {
         }
     }
 
-    /// RECV is gone: its end of the channel is closed, so the log's descriptors are too.
+    /// RECV is gone: it keeps its end of the channel open to its last moment, and so the log's
+    /// descriptors are closed, too. One that closed it for another reason must not stay: nobody
+    /// could end its session any more.
     fn forget(&mut self, id: WorkerId) {
         self.workers.remove(&id);
         if let Some((_, name)) = self.members.remove(&id) {
+            self.tell(&FromKeeper::Remove { id });
             self.presence.left(&name, Instant::now());
         }
     }
