@@ -25,11 +25,15 @@ use crate::room::log::{Reader, ReaderFds};
 use crate::room::offset::Offset;
 use crate::sys::{self, signal};
 use crate::wire::cipher::Sealer;
-use crate::wire::event::{CONTROL, Event, LOG_HEADER, MAX_LOG, log_header};
+use crate::wire::event::{CONTROL, Event, LOG_HEADER, log_header};
 use crate::wire::frame::{HEADER, MAX_PLAINTEXT, TAG};
 
 /// How long the last word may take to leave.
 const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// The most bytes of the log in one frame. Less than there could be: a frame is of use to the
+/// client only when it is whole, and one whose connection breaks often shall get on, too.
+const FRAME_LOG: usize = 16 << 10;
 
 /// What SEND starts with, besides the descriptors of its table.
 pub struct Start {
@@ -137,7 +141,7 @@ impl Send {
 
     /// Sends what one read of the log gives; says whether there was anything.
     fn log_bytes(&mut self) -> Result<bool, End> {
-        let room = &mut self.frame[HEADER + LOG_HEADER..HEADER + LOG_HEADER + MAX_LOG];
+        let room = &mut self.frame[HEADER + LOG_HEADER..HEADER + LOG_HEADER + FRAME_LOG];
         let read = self.log.read(room).map_err(|e| End::Failed(StartError::Log(e)))?;
         let Some((offset, length)) = read else { return Ok(false) };
         self.frame[HEADER..HEADER + LOG_HEADER].copy_from_slice(&log_header(offset));
