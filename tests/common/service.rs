@@ -21,6 +21,9 @@ pub const PAPAYA: &str = env!("CARGO_BIN_EXE_papaya");
 /// How long anything may take before a test gives up: generous, for busy machines.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Between two looks at something that has to come; so that looking leaves the machine to others.
+const BETWEEN_TRIES: Duration = Duration::from_millis(5);
+
 pub struct Service {
     pub dir: tempfile::TempDir,
     pub config: PathBuf,
@@ -202,7 +205,7 @@ impl Service {
                 return (service, clients);
             }
             assert!(Instant::now() < end, "the status stays {service} {clients:?}");
-            thread::yield_now();
+            thread::sleep(BETWEEN_TRIES);
         }
     }
 
@@ -315,7 +318,7 @@ pub fn wait_child(child: &mut Child) -> std::process::ExitStatus {
             return status;
         }
         assert!(Instant::now() < end, "process {} does not end", child.id());
-        thread::yield_now();
+        thread::sleep(BETWEEN_TRIES);
     }
 }
 
