@@ -148,14 +148,18 @@ impl RawClient {
 
     /// Log bytes until they contain `text`; events before it are skipped.
     pub fn hear(&mut self, text: &str) -> Vec<u8> {
-        let mut log = Vec::new();
-        while !log.windows(text.len()).any(|w| w == text.as_bytes()) {
+        let mut log: Vec<u8> = Vec::new();
+        loop {
             let plain = self.next().expect("the server closes instead of sending the log");
             if let Plaintext::Log(_, bytes) = Plaintext::parse(&plain).unwrap() {
+                // A line may span frames.
+                let from = log.len().saturating_sub(text.len());
                 log.extend_from_slice(bytes);
+                if String::from_utf8_lossy(&log[from..]).contains(text) {
+                    return log;
+                }
             }
         }
-        log
     }
 
     /// All events until the server closes.
