@@ -125,7 +125,16 @@ fn the_table_of_the_configuration_has_every_key_and_its_default() {
     assert_eq!(Config::parse(&text, "README.md"), Ok(Config::default()));
     // The parser's own list, by its text: each section stands before its keys.
     let source = include_str!("../src/config/parse.rs");
-    let list = source.split("const KEYS").nth(1).unwrap().split(" = &[").nth(1).unwrap().split("];").next().unwrap();
+    let list = source
+        .split("const KEYS")
+        .nth(1)
+        .unwrap()
+        .split(" = &[")
+        .nth(1)
+        .unwrap()
+        .split("];")
+        .next()
+        .unwrap();
     let mut known = BTreeSet::new();
     for part in list.split('(').skip(1) {
         let mut words = part.split('"').skip(1).step_by(2);
