@@ -98,7 +98,10 @@ pub fn run(start: Start) -> Infallible {
 
 /// Closes what is RECV's.
 fn close(foreign: &[RawFd]) -> Result<(), StartError> {
-    foreign.iter().try_for_each(|fd| Ok(drop(sys::fd::own(*fd)?)))
+    for fd in foreign {
+        drop(sys::fd::own(*fd)?);
+    }
+    Ok(())
 }
 
 impl Send {
