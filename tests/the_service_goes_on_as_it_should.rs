@@ -165,6 +165,7 @@ fn the_door_closes_for_new_connections_only_and_opens_on_the_same_port() {
         assert!(room.is_refused());
         // Closed is closed: also when it is said again, and after tokens were read again.
         room.service.admin_ok(&["pause"]);
+        room.service.log_so_far();
         room.service.signal(Signal::SIGHUP);
         room.service.wait_for_line("the configuration was read again");
         assert!(room.is_refused());
@@ -270,7 +271,7 @@ fn sighup_takes_over_what_it_can_and_names_what_it_cannot() {
         .replace("penalties = false", "penalties = false\nmessage_bytes = 64")
         + "[room]\nmotd = \"new words\"\n";
     fs::write(&room.service.config, changed).unwrap();
-    // A token that was written without asking the service: SIGHUP is enough.
+    room.service.log_so_far();
     room.service.signal(Signal::SIGHUP);
     let line = room.service.wait_for_line("the configuration was read again");
     assert!(line.contains("listen") && line.contains("needs a restart"), "{line}");
@@ -283,10 +284,11 @@ fn sighup_takes_over_what_it_can_and_names_what_it_cannot() {
     assert!(matches!(carol.event(), Some(Event::Rejected { .. })));
     // The limits are the listener's too: one client too many is turned away.
     let text = fs::read_to_string(&room.service.config).unwrap();
-    let full = text.replace("per_source = 1000", "per_source = 1000\nclients = 3");
+    let full = text.replace("per_source = 1000", "per_source = 3\nclients = 3");
     fs::write(&room.service.config, full).unwrap();
+    room.service.log_so_far();
     room.service.signal(Signal::SIGHUP);
-    room.service.wait_for_line("the configuration was read again");
+    room.service.wait_for_line("another listener starts, with the new limits");
     wait_until("a fourth client is told that the room is full", || {
         read_to_end(&mut closing(room.service.port)) == [1]
     });
