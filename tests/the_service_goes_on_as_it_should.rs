@@ -48,7 +48,7 @@ impl Room {
             self.said += 1;
             let text = format!("word {:04}", self.said);
             let (one, other) = (&mut self.alice, &mut self.bob);
-            let speaker = if self.said % 2 == 0 { &mut *one } else { &mut *other };
+            let speaker = if self.said.is_multiple_of(2) { &mut *one } else { &mut *other };
             speaker.say(&format!("m{}", self.said), &text);
             one.hear(&text);
             other.hear(&text);
@@ -289,7 +289,7 @@ fn sighup_takes_over_what_it_can_and_names_what_it_cannot() {
     fs::write(&room.service.config, full).unwrap();
     room.service.log_so_far();
     room.service.signal(Signal::SIGHUP);
-    room.service.wait_for_line("another listener starts, with the new limits");
+    room.service.wait_for_line("is started again with the new limits");
     wait_until("a fourth client is told that the room is full", || {
         read_to_end(&mut closing(room.service.port)) == [1]
     });
