@@ -86,6 +86,7 @@ impl Workplace {
         let (keeper, keepers) = Channel::pair().unwrap();
         let config = Config::default();
         let settings = Settings {
+            launcher: std::process::id() as i32,
             id: WorkerId(1),
             source: SocketAddr::from(([127, 0, 0, 1], 1)),
             room: config.room.name,

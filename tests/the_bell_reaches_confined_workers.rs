@@ -5,9 +5,10 @@
 mod confined;
 
 use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, ExitCode, Stdio};
+use std::time::Duration;
 
 use confined::{again, again_in_group, fork, must_end, outcome, part, reaches};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -20,8 +21,8 @@ use nix::sys::socket::{
     recvmsg, send, sendmsg, socketpair,
 };
 use nix::sys::stat::Mode;
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{Pid, Whence, lseek, mkfifo};
+use nix::sys::wait::WaitStatus;
+use nix::unistd::{Pid, mkfifo};
 use papayachat::confine::policy::{recv as table, send};
 use papayachat::confine::{self, Context, Level, Role};
 
@@ -69,6 +70,8 @@ fn context(level: &str) -> Result<Context<'static>, Box<dyn std::error::Error>> 
 fn launcher(given: &str) -> Outcome {
     let (level, directory) = given.split_once(':').ok_or("no directory given")?;
     let directory = Path::new(directory);
+    // Whoever started the tests may have left descriptors open: RECV's table has no room for them.
+    papayachat::sys::fd::close_from(3)?;
     // Without close-on-exec, so that RECV has it at the number of its table.
     let bell = open(&directory.join("bell"), OFlag::O_RDWR | OFlag::O_NONBLOCK, Mode::empty())?;
     if bell.as_raw_fd() != table::BELL {
@@ -88,6 +91,8 @@ fn launcher(given: &str) -> Outcome {
         workers.push(Worker::start(level, files)?);
     }
     for worker in &workers {
+        worker.wait_for_send()?;
+        send_word(worker.keeper.as_raw_fd(), "go")?;
         worker.expect("ready")?;
     }
     kill(Pid::from_raw(0), Signal::SIGUSR1)?;
@@ -101,7 +106,7 @@ fn launcher(given: &str) -> Outcome {
 }
 
 /// What one worker gets: each its own open file descriptions.
-struct Files([OwnedFd; 4]);
+struct Files([OwnedFd; 5]);
 
 impl Files {
     fn open(directory: &Path) -> nix::Result<Self> {
@@ -113,6 +118,7 @@ impl Files {
             one("room.log", OFlag::O_RDONLY)?,
             one("room.gate", OFlag::O_RDONLY)?,
             one("room.gate", OFlag::O_RDONLY)?,
+            one("room.log", OFlag::O_RDONLY)?,
         ]))
     }
 }
@@ -120,7 +126,7 @@ impl Files {
 struct Worker {
     process: Child,
     keeper: OwnedFd,
-    _client: OwnedFd,
+    client: OwnedFd,
 }
 
 impl Worker {
@@ -140,7 +146,20 @@ impl Worker {
             MsgFlags::empty(),
             None,
         )?;
-        Ok(Self { process, keeper, _client: client })
+        Ok(Self { process, keeper, client })
+    }
+
+    /// SEND has sent the log to the client, and says there that it is about to wait.
+    fn wait_for_send(&self) -> Outcome {
+        let mut said = Vec::new();
+        while !said.ends_with(b"waiting") {
+            let mut buffer = [0; 4096];
+            match recv(self.client.as_raw_fd(), &mut buffer, MsgFlags::empty())? {
+                0 => return Err("SEND is gone".into()),
+                length => said.extend_from_slice(&buffer[..length]),
+            }
+        }
+        Ok(())
     }
 
     fn expect(&self, word: &str) -> Outcome {
@@ -161,7 +180,7 @@ fn receiver(level: &str) -> Outcome {
     eprintln!("{earlier}");
     let received = receive_files()?;
     if received.each_ref().map(AsRawFd::as_raw_fd)
-        != [table::LOG_APPEND, table::LOG_READ, table::GATE, table::SEND_GATE]
+        != [table::LOG_APPEND, table::LOG_READ, table::GATE, table::SEND_GATE, table::LOG_TAIL]
     {
         return Err("the files have other numbers".into());
     }
@@ -173,35 +192,42 @@ fn receiver(level: &str) -> Outcome {
     if [here.as_raw_fd(), there.as_raw_fd()] != [table::SEND, table::SEND_END] {
         return Err("the channel has other numbers".into());
     }
-    let [append, read, gate, send_gate] = received;
+    let [append, read, gate, send_gate, tail] = received;
     let Some(child) = fork()? else {
-        drop((append, gate, here));
+        drop((append, gate, tail, here));
         return sender(&context, read, send_gate, &there);
     };
-    drop((send_gate, there));
+    drop((read, send_gate, there));
     let mut context = context;
     context.earlier = Some(&earlier);
     eprintln!("{}", confine::enter(Role::RecvJoined, &context)?);
 
-    expect_from(&here, "waiting")?;
-    append_record(append, gate, &read)?;
+    expect_from(table::KEEPER, "go")?;
+    append_record(append, gate, &tail)?;
     nix::unistd::write(std::io::stderr(), b"rings\n")?;
     send_word(table::KEEPER, "ready")?;
-    match waitpid(child, None)? {
+    // RECV may ask for SEND's end, but not wait for it in the kernel.
+    let ended = loop {
+        match papayachat::sys::process::reap_child(child) {
+            Some(ended) => break ended,
+            None => papayachat::sys::signal::wait(&mut [], Some(Duration::from_millis(5)))?,
+        }
+    };
+    match ended {
         WaitStatus::Signaled(_, Signal::SIGUSR1, _) => send_word(table::KEEPER, "heard"),
         other => Err(format!("SEND ended otherwise: {other:?}").into()),
     }
 }
 
-fn receive_files() -> Result<[OwnedFd; 4], Box<dyn std::error::Error>> {
+fn receive_files() -> Result<[OwnedFd; 5], Box<dyn std::error::Error>> {
     let mut buffer = [0; 64];
     let mut slices = [IoSliceMut::new(&mut buffer)];
-    let mut space = nix::cmsg_space!([i32; 4]);
+    let mut space = nix::cmsg_space!([i32; 5]);
     let message =
         recvmsg::<()>(table::KEEPER, &mut slices, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
     for part in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(numbers) = part {
-            let numbers: [i32; 4] = numbers.try_into().map_err(|_| "not four descriptors")?;
+            let numbers: [i32; 5] = numbers.try_into().map_err(|_| "not five descriptors")?;
             return Ok(numbers.map(own));
         }
     }
@@ -214,13 +240,13 @@ fn own(number: i32) -> OwnedFd {
     unsafe { std::os::fd::FromRawFd::from_raw_fd(number) }
 }
 
-fn append_record(append: OwnedFd, gate: OwnedFd, read: &OwnedFd) -> Outcome {
+fn append_record(append: OwnedFd, gate: OwnedFd, tail: &OwnedFd) -> Outcome {
     let gate = Flock::lock(gate, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
     let log = Flock::lock(append, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
     drop(gate);
-    let size = lseek(read, 0, Whence::SeekEnd)?;
+    let size = papayachat::sys::fd::status(&*log)?.st_size;
     let mut last = [0];
-    nix::sys::uio::pread(read, &mut last, size - 1)?;
+    nix::sys::uio::pread(tail, &mut last, size - 1)?;
     if last != *b"\n" {
         return Err("a torn record".into());
     }
@@ -239,7 +265,7 @@ fn sender(context: &Context<'_>, log: OwnedFd, gate: OwnedFd, channel: &OwnedFd)
     let log = log.unlock().map_err(|(_, errno)| errno)?;
     drop(Flock::lock(gate, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?);
     send_bytes(send::CLIENT, &buffer[..length])?;
-    send_word(channel.as_raw_fd(), "waiting")?;
+    send_word(send::CLIENT, "waiting")?;
     let mut wait = [PollFd::new(channel.as_fd(), PollFlags::POLLIN)];
     ppoll(&mut wait, None, Some(SigSet::empty()))?;
     drop(log);
@@ -255,9 +281,8 @@ fn send_word(socket: i32, word: &str) -> Outcome {
     send_bytes(socket, word.as_bytes())
 }
 
-fn expect_from(channel: &impl AsFd, word: &str) -> Outcome {
-    let channel: BorrowedFd<'_> = channel.as_fd();
+fn expect_from(channel: i32, word: &str) -> Outcome {
     let mut buffer = [0; 64];
-    let length = recv(channel.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+    let length = recv(channel, &mut buffer, MsgFlags::empty())?;
     if &buffer[..length] == word.as_bytes() { Ok(()) } else { Err("another word".into()) }
 }

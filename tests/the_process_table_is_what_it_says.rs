@@ -172,11 +172,11 @@ fn descriptors(room: &mut Room) {
         (2, Kind::Pipe),
         (3, Kind::Pipe),
         (4, append),
-        (5, read.clone()),
         (6, gate.clone()),
-        (8, Kind::Channel),
+        (8, read.clone()),
+        (9, Kind::Channel),
     ];
-    let send = [(0, Kind::Tcp), (2, Kind::Pipe), (5, read), (7, gate), (9, Kind::Channel)];
+    let send = [(0, Kind::Tcp), (2, Kind::Pipe), (5, read), (7, gate), (10, Kind::Channel)];
     let listener = [(0, Kind::Null), (1, Kind::Channel), (2, Kind::Pipe), (3, Kind::Listening)];
     let keeper = [
         (0, Kind::Null),
