@@ -65,6 +65,11 @@ enum Command {
     Pause(Configured),
     /// Open the door again
     Resume(Configured),
+    /// What each process of the service may do
+    Sandbox {
+        #[command(subcommand)]
+        action: super::sandbox::Action,
+    },
     /// A room of your own on this machine, a token, and you in it; nothing stays behind
     Demo(super::demo::Demo),
 }
@@ -119,6 +124,7 @@ impl Cli {
                 return check::check(&configured.config, &mut std::io::stdout().lock(), *json);
             }
             Command::Log { action } => return action.run(),
+            Command::Sandbox { action } => return super::sandbox::run(action),
             Command::Run(run) => super::run::run(run),
             Command::Token { action } => super::token::run(action),
             Command::Status(status) => super::service::status(status),

@@ -5,6 +5,7 @@ mod cli;
 mod demo;
 pub mod log;
 mod run;
+mod sandbox;
 mod service;
 mod token;
 

@@ -1,7 +1,7 @@
 //! The keeper: host key, token hashes, the log's directory. It speaks only over channels that were
 //! made for it, and opens files only beneath the state directory.
 
-use super::{Descriptor, Limits, Right, descriptor};
+use super::{Descriptor, Kind, Limits, Right, descriptor};
 
 /// The channel to the launcher (SEQPACKET).
 pub const LAUNCHER: i32 = 1;
@@ -16,13 +16,19 @@ pub const FIRST: i32 = 5;
 
 /// The table of descriptors.
 pub const DESCRIPTORS: &[Descriptor] = &[
-    descriptor(0, "/dev/null", &[]),
-    descriptor(LAUNCHER, "the launcher's channel", &[Right::Read, Right::Write, Right::Event]),
-    descriptor(REPORT, "the pipe for log lines", &[Right::Write]),
+    descriptor(0, Kind::Null, "/dev/null", &[]),
+    descriptor(
+        LAUNCHER,
+        Kind::Channel,
+        "the launcher's channel",
+        &[Right::Read, Right::Write, Right::Event],
+    ),
+    descriptor(REPORT, Kind::PipeEnd, "the pipe for log lines", &[Right::Write]),
     // A file has the rights of the directory that it is opened through, and a worker's descriptor
     // those of the keeper's: all that anyone needs is here, and each is limited further.
     descriptor(
         STATE,
+        Kind::StateDirectory,
         "the state directory",
         &[
             Right::Lookup,
@@ -36,7 +42,7 @@ pub const DESCRIPTORS: &[Descriptor] = &[
             Right::Fstat,
         ],
     ),
-    descriptor(BELL, "the doorbell", &[Right::Write]),
+    descriptor(BELL, Kind::PipeEnd, "the doorbell", &[Right::Write]),
 ];
 
 /// The limits. Descriptors: one channel a client, so the configuration decides.

@@ -1,7 +1,7 @@
 //! The listener: accepts, counts, and hands the socket on. It never reads from a connection, forks
 //! or executes, and has nothing of the room.
 
-use super::{Descriptor, Limits, Right, descriptor};
+use super::{Descriptor, Kind, Limits, Right, descriptor};
 
 /// The channel to the launcher (SEQPACKET).
 pub const LAUNCHER: i32 = 1;
@@ -16,12 +16,18 @@ pub const LAST: i32 = 63;
 
 /// The table of descriptors. Number 0 is `/dev/null`, so that no connection gets it.
 pub const DESCRIPTORS: &[Descriptor] = &[
-    descriptor(0, "/dev/null", &[]),
-    descriptor(LAUNCHER, "the launcher's channel", &[Right::Read, Right::Write, Right::Event]),
-    descriptor(REPORT, "the pipe for log lines", &[Right::Write]),
+    descriptor(0, Kind::Null, "/dev/null", &[]),
+    descriptor(
+        LAUNCHER,
+        Kind::Channel,
+        "the launcher's channel",
+        &[Right::Read, Right::Write, Right::Event],
+    ),
+    descriptor(REPORT, Kind::PipeEnd, "the pipe for log lines", &[Right::Write]),
     Descriptor {
         first: FIRST_SOCKET,
         last: LAST_SOCKET,
+        kind: Kind::Listening,
         what: "the listening sockets",
         // Accepted sockets have their listener's rights.
         rights: &[

@@ -124,6 +124,30 @@ pub enum Right {
     Create,
 }
 
+/// What kind of file a descriptor is, and how it is open, as the system tells it from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// `/dev/null`.
+    Null,
+    /// A connected TCP socket.
+    Client,
+    /// A listening TCP socket.
+    Listening,
+    /// One end of a UNIX socket pair (SEQPACKET).
+    Channel,
+    /// A pipe's writing end.
+    PipeEnd,
+    /// The state directory.
+    StateDirectory,
+    /// `room.log`, write-only and append-only.
+    LogAppend,
+    /// `room.log`, read-only.
+    LogRead,
+    /// `room.gate`, read-only: it is only locked.
+    Gate,
+}
+
 /// One entry of a role's fixed table of descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Descriptor {
@@ -131,6 +155,8 @@ pub struct Descriptor {
     pub first: i32,
     /// The last number of the range; the same as `first` for a single one.
     pub last: i32,
+    /// What it must be.
+    pub kind: Kind,
     /// What is behind it.
     pub what: &'static str,
     /// The rights that it is limited to on FreeBSD.
@@ -138,8 +164,13 @@ pub struct Descriptor {
 }
 
 /// A single descriptor.
-pub const fn descriptor(number: i32, what: &'static str, rights: &'static [Right]) -> Descriptor {
-    Descriptor { first: number, last: number, what, rights }
+pub const fn descriptor(
+    number: i32,
+    kind: Kind,
+    what: &'static str,
+    rights: &'static [Right],
+) -> Descriptor {
+    Descriptor { first: number, last: number, kind, what, rights }
 }
 
 /// Limits of a role's resources (setrlimit(2)), soft and hard alike; `None`: as it was started.

@@ -2,7 +2,7 @@
 //! lines and the bell, and nothing else. It waits for a hello, lets the keeper answer it, passes
 //! the token on, and receives the log's descriptors. Then it forks SEND.
 
-use super::{Descriptor, Limits, Right, descriptor};
+use super::{Descriptor, Kind, Limits, Right, descriptor};
 
 /// The client's TCP socket.
 pub const CLIENT: i32 = 0;
@@ -31,12 +31,18 @@ pub const LAST: i32 = SEND_END;
 pub const DESCRIPTORS: &[Descriptor] = &[
     descriptor(
         CLIENT,
+        Kind::Client,
         "the client's socket",
         &[Right::Read, Right::Write, Right::Event, Right::Shutdown, Right::Fcntl],
     ),
-    descriptor(KEEPER, "the keeper's channel", &[Right::Read, Right::Write, Right::Event]),
-    descriptor(REPORT, "the pipe for log lines", &[Right::Write]),
-    descriptor(BELL, "the doorbell", &[Right::Write]),
+    descriptor(
+        KEEPER,
+        Kind::Channel,
+        "the keeper's channel",
+        &[Right::Read, Right::Write, Right::Event],
+    ),
+    descriptor(REPORT, Kind::PipeEnd, "the pipe for log lines", &[Right::Write]),
+    descriptor(BELL, Kind::PipeEnd, "the doorbell", &[Right::Write]),
 ];
 
 /// The limits. Files: the same process appends to the log later.

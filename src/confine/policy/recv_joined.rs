@@ -2,28 +2,45 @@
 //! rings the bell. It can no longer receive descriptors, fork, or write to the client.
 
 use super::recv::{BELL, CLIENT, GATE, KEEPER, LAST, LOG_APPEND, LOG_READ, REPORT, SEND};
-use super::{Descriptor, Limits, Right, descriptor};
+use super::{Descriptor, Kind, Limits, Right, descriptor};
 
 /// The table of descriptors in this stage.
 pub const DESCRIPTORS: &[Descriptor] = &[
-    descriptor(CLIENT, "the client's socket", &[Right::Read, Right::Event, Right::Shutdown]),
-    descriptor(KEEPER, "the keeper's channel", &[Right::Read, Right::Write, Right::Event]),
-    descriptor(REPORT, "the pipe for log lines", &[Right::Write]),
-    descriptor(BELL, "the doorbell", &[Right::Write]),
+    descriptor(
+        CLIENT,
+        Kind::Client,
+        "the client's socket",
+        &[Right::Read, Right::Event, Right::Shutdown],
+    ),
+    descriptor(
+        KEEPER,
+        Kind::Channel,
+        "the keeper's channel",
+        &[Right::Read, Right::Write, Right::Event],
+    ),
+    descriptor(REPORT, Kind::PipeEnd, "the pipe for log lines", &[Right::Write]),
+    descriptor(BELL, Kind::PipeEnd, "the doorbell", &[Right::Write]),
     // As measured for FreeBSD: without FCNTL nobody can clear O_APPEND, without SEEK or PWRITE
     // nobody can write elsewhere.
     descriptor(
         LOG_APPEND,
+        Kind::LogAppend,
         "the log, to append",
         &[Right::Write, Right::Flock, Right::Fsync, Right::Fstat],
     ),
     descriptor(
         LOG_READ,
+        Kind::LogRead,
         "the log, to see its last byte",
         &[Right::Read, Right::Pread, Right::Fstat],
     ),
-    descriptor(GATE, "the gate", &[Right::Flock]),
-    descriptor(SEND, "the channel to SEND", &[Right::Read, Right::Write, Right::Event]),
+    descriptor(GATE, Kind::Gate, "the gate", &[Right::Flock]),
+    descriptor(
+        SEND,
+        Kind::Channel,
+        "the channel to SEND",
+        &[Right::Read, Right::Write, Right::Event],
+    ),
 ];
 
 /// The limits.

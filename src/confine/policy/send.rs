@@ -1,7 +1,7 @@
 //! SEND: reads the log, encrypts, writes to the client's socket, and waits for the bell or for
 //! what RECV tells it. It cannot write to the log, nor receive a byte from the client.
 
-use super::{Descriptor, Limits, Right, descriptor};
+use super::{Descriptor, Kind, Limits, Right, descriptor};
 
 /// The client's TCP socket.
 pub const CLIENT: i32 = super::recv::CLIENT;
@@ -16,11 +16,26 @@ pub const RECV: i32 = super::recv::SEND_END;
 
 /// The table of descriptors.
 pub const DESCRIPTORS: &[Descriptor] = &[
-    descriptor(CLIENT, "the client's socket", &[Right::Write, Right::Event, Right::Shutdown]),
-    descriptor(REPORT, "the pipe for log lines", &[Right::Write]),
-    descriptor(LOG, "the log, to read", &[Right::Read, Right::Pread, Right::Flock, Right::Fstat]),
-    descriptor(GATE, "the gate", &[Right::Flock]),
-    descriptor(RECV, "the channel to RECV", &[Right::Read, Right::Write, Right::Event]),
+    descriptor(
+        CLIENT,
+        Kind::Client,
+        "the client's socket",
+        &[Right::Write, Right::Event, Right::Shutdown],
+    ),
+    descriptor(REPORT, Kind::PipeEnd, "the pipe for log lines", &[Right::Write]),
+    descriptor(
+        LOG,
+        Kind::LogRead,
+        "the log, to read",
+        &[Right::Read, Right::Pread, Right::Flock, Right::Fstat],
+    ),
+    descriptor(GATE, Kind::Gate, "the gate", &[Right::Flock]),
+    descriptor(
+        RECV,
+        Kind::Channel,
+        "the channel to RECV",
+        &[Right::Read, Right::Write, Right::Event],
+    ),
 ];
 
 /// The limits. It writes to no file at all.
