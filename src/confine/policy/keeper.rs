@@ -59,7 +59,7 @@ mod rules {
         O_TMPFILE, O_TRUNC,
     };
 
-    use super::super::{Arg, Rule, Test, allow, fd, fd_range, int};
+    use super::super::{Arg, NO_ADDRESS, Rule, Test, allow, fd, fd_range, int};
     use super::*;
 
     /// The largest number of descriptors that any kernel gives.
@@ -80,11 +80,11 @@ mod rules {
     pub const RULES: &[Rule] = &[
         allow("recvmsg", &[fd(&[LAUNCHER])], "a new client's channel"),
         allow("recvfrom", &[fd(&[LAUNCHER])], "what the launcher asks"),
-        allow("sendto", &[fd(&[LAUNCHER])], "what the launcher is told"),
+        allow("sendto", &[fd(&[LAUNCHER]), NO_ADDRESS], "what the launcher is told"),
         allow("sendmsg", &[fd(&[LAUNCHER])], "the same"),
         allow("recvfrom", &[WORKER], "handshake and token of a client"),
         allow("recvmsg", &[WORKER], "the same"),
-        allow("sendto", &[WORKER], "the answer"),
+        allow("sendto", &[WORKER, NO_ADDRESS], "the answer"),
         allow("sendmsg", &[WORKER], "the answer with the log's descriptors"),
         allow("shutdown", &[WORKER], "a channel that has broken the rules"),
         allow("write", &[fd(&[LAUNCHER, REPORT, BELL])], "log lines, and the bell after presence"),

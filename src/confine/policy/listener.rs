@@ -64,7 +64,7 @@ mod rules {
         TCP_KEEPINTVL, TCP_NODELAY, TCP_USER_TIMEOUT,
     };
 
-    use super::super::{Arg, Rule, allow, fd, fd_range, int};
+    use super::super::{Arg, NO_ADDRESS, Rule, allow, fd, fd_range, int};
     use super::*;
 
     const LISTENING: Arg = fd_range(FIRST_SOCKET, LAST_SOCKET);
@@ -79,7 +79,11 @@ mod rules {
             "what it is for",
         ),
         allow("sendmsg", &[fd(&[LAUNCHER])], "hands a connection on"),
-        allow("sendto", &[fd(&[LAUNCHER])], "tells the launcher of the door and of penalties"),
+        allow(
+            "sendto",
+            &[fd(&[LAUNCHER]), NO_ADDRESS],
+            "tells the launcher of the door and of penalties",
+        ),
         allow("write", &[fd(&[LAUNCHER, REPORT])], "the same, and log lines"),
         allow("recvfrom", &[fd(&[LAUNCHER])], "who left, pause and resume"),
         allow("read", &[fd(&[LAUNCHER])], "the same"),
@@ -120,7 +124,7 @@ mod rules {
             "the mode of an accepted socket",
         ),
         allow("fcntl", &[SOCKET, int(1, "cmd", &[F_GETFL])], "the mode of an accepted socket"),
-        allow("sendto", &[SOCKET], "one byte to a client that is turned away: busy"),
+        allow("sendto", &[SOCKET, NO_ADDRESS], "one byte to a client that is turned away: busy"),
         allow(
             "shutdown",
             &[SOCKET, int(1, "how", &[SHUT_RD, SHUT_WR, SHUT_RDWR])],

@@ -100,6 +100,9 @@ pub const fn int(index: u8, name: &'static str, values: &'static [i32]) -> Arg {
     Arg { index, name, test: Test::Int(values) }
 }
 
+/// `sendto` without an address: a connected socket's peer and nobody else, whatever kind it is.
+pub const NO_ADDRESS: Arg = Arg { index: 4, name: "address", test: Test::Long(&[0]) };
+
 /// What FreeBSD lets a process do with a descriptor, named as in rights(4) without `CAP_`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -248,6 +251,36 @@ pub fn filter_rules(role: Role) -> Vec<(&'static str, &'static Rule)> {
     }
     parts.extend(stages(role).iter().map(|stage| (file_of(*stage), own_rules(*stage))));
     parts.into_iter().flat_map(|(file, rules)| rules.iter().map(move |rule| (file, rule))).collect()
+}
+
+impl Test {
+    /// Whether a register with this content passes.
+    pub fn accepts(self, register: u64) -> bool {
+        // The kernel's own view of an `int`: the lower half.
+        let int = register as u32;
+        match self {
+            Self::Int(values) => values.iter().any(|value| *value as u32 == int),
+            Self::IntRange(first, last) => (first as u32..=last as u32).contains(&int),
+            Self::IntWithout(bits) => int & bits as u32 == 0,
+            Self::IntWith(bits) => int & bits as u32 == bits as u32,
+            Self::Long(values) => values.contains(&register),
+            Self::LongWithout(bits) => register & bits == 0,
+        }
+    }
+}
+
+/// What a role's filter answers to a call with these registers, by the data alone; `None`: it
+/// kills. The tests of the attacks compare it with what the kernel does.
+#[cfg(target_os = "linux")]
+pub fn answer(role: Role, call: &str, registers: &[u64; 6]) -> Option<Answer> {
+    let matches = |rule: &Rule| {
+        rule.call == call
+            && rule.args.iter().all(|arg| arg.test.accepts(registers[usize::from(arg.index)]))
+    };
+    let rules = filter_rules(role).into_iter().map(|(_, rule)| rule);
+    // A call that is only tried fails even where another rule lets it through: see `linux.rs`.
+    let answers = rules.filter(|rule| matches(rule)).map(|rule| rule.answer);
+    answers.max_by_key(|answer| *answer == Answer::NotThere)
 }
 
 #[cfg(target_os = "linux")]

@@ -63,7 +63,7 @@ mod rules {
         O_NONBLOCK, O_RDWR, SIGCHLD, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_SEQPACKET, TCP_NODELAY,
     };
 
-    use super::super::{Arg, Rule, Test, allow, fd, fd_range, int};
+    use super::super::{Arg, NO_ADDRESS, Rule, Test, allow, fd, fd_range, int};
     use super::*;
     use crate::sys::confine_linux::{PR_GET_MDWE, PR_SET_MDWE};
 
@@ -80,7 +80,7 @@ mod rules {
 
     /// The rules, besides those of the stages that follow.
     pub const RULES: &[Rule] = &[
-        allow("sendto", &[THE_CLIENT], "the handshake's answer and the refusal"),
+        allow("sendto", &[THE_CLIENT, NO_ADDRESS], "the handshake's answer and the refusal"),
         allow("write", &[THE_CLIENT], "the same"),
         allow("shutdown", &[THE_CLIENT], "ends a refused connection"),
         allow("getpeername", &[THE_CLIENT], "the address for the log and the process title"),

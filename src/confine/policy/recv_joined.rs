@@ -58,14 +58,18 @@ pub use rules::RULES;
 mod rules {
     use libc::{LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, PR_SET_NAME, SEEK_END, WNOHANG};
 
-    use super::super::{Rule, allow, fd, fd_range, int};
+    use super::super::{NO_ADDRESS, Rule, allow, fd, fd_range, int};
     use super::*;
 
     /// The rules.
     pub const RULES: &[Rule] = &[
         allow("recvfrom", &[fd(&[CLIENT, KEEPER, SEND])], "what the client, keeper and SEND say"),
         allow("read", &[fd(&[CLIENT, KEEPER, SEND])], "the same"),
-        allow("sendto", &[fd(&[KEEPER, SEND])], "what the keeper and SEND are asked and told"),
+        allow(
+            "sendto",
+            &[fd(&[KEEPER, SEND]), NO_ADDRESS],
+            "what the keeper and SEND are asked and told",
+        ),
         allow("write", &[fd(&[KEEPER, REPORT, BELL, SEND])], "the same, log lines, and the bell"),
         allow("write", &[fd(&[LOG_APPEND])], "the client's records, at the log's end"),
         allow(

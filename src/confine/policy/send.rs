@@ -53,14 +53,18 @@ pub use rules::RULES;
 mod rules {
     use libc::{LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, PR_SET_NAME, SEEK_END};
 
-    use super::super::{Rule, allow, fd, fd_range, int};
+    use super::super::{NO_ADDRESS, Rule, allow, fd, fd_range, int};
     use super::*;
 
     /// The rules.
     pub const RULES: &[Rule] = &[
         allow("recvfrom", &[fd(&[RECV])], "what RECV tells it"),
         allow("read", &[fd(&[RECV])], "the same"),
-        allow("sendto", &[fd(&[CLIENT, RECV])], "frames to the client, answers to RECV"),
+        allow(
+            "sendto",
+            &[fd(&[CLIENT, RECV]), NO_ADDRESS],
+            "frames to the client, answers to RECV",
+        ),
         allow("write", &[fd(&[CLIENT, REPORT, RECV])], "the same, and log lines"),
         allow(
             "flock",
