@@ -1,6 +1,9 @@
-//! `papayad sandbox show`: the policy of each role, as it stands in `confine::policy`.
+//! `papayad sandbox show` and `test`: the policy of each role, and the attacks on it.
 //!
-//! Touches nothing and needs no configuration: what it prints is what this program enforces.
+//! Needs no configuration and no running service: what `show` prints stands in `confine::policy`,
+//! and is what this program enforces; `test` tries it out in processes of its own.
+
+mod trial;
 
 use std::io::{self, Write};
 
@@ -23,6 +26,23 @@ pub enum Action {
         #[arg(long)]
         json: bool,
     },
+    /// Attack the policy, in processes confined like the service's; exits 77 unless all is refused
+    Test {
+        /// This role alone: launcher, keeper, listener, recv, recv-joined or send
+        #[arg(long)]
+        role: Option<Role>,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// One attack, in this process
+    #[command(hide = true)]
+    Attack {
+        /// The role to be confined as
+        role: Role,
+        /// The attack's name
+        name: String,
+    },
 }
 
 /// Runs `papayad sandbox`.
@@ -37,6 +57,8 @@ pub fn run(action: &Action) -> Result<Exit, Failure> {
             written(shown.and_then(|()| out.flush()))?;
             Ok(Exit::Ok)
         }
+        Action::Test { role, json } => trial::run(&mut out, roles(*role), *json),
+        Action::Attack { role, name } => trial::attack(*role, name),
     }
 }
 
