@@ -6,6 +6,7 @@
 //! that a client sent, and holds no key.
 
 pub mod control;
+mod counters;
 mod journal;
 mod locks;
 pub mod prepare;
@@ -144,16 +145,15 @@ fn supervise(
     let ready = await_keeper(&keeper, &plumbing, &mut journal)?;
     sys::process::become_reaper().map_err(prepare::failed("become the reaper"))?;
     sys::title::set("launcher");
-    let mut supervisor =
-        Supervisor::new(start, journal, plumbing, keeper, ready)?;
-    let level = supervisor.confine()?;
-    supervisor.start(&level)?;
+    let mut supervisor = Supervisor::new(start, journal, plumbing, keeper, ready)?;
+    let confined = supervisor.confine()?;
+    supervisor.start(&confined)?;
     supervisor.serve()
 }
 
 /// Confines the launcher: see the policy file for what it keeps, and why.
 impl Supervisor {
-    fn confine(&self) -> Result<String, Failure> {
+    fn confine(&self) -> Result<confine::Report, Failure> {
         let readable = self.readable_paths();
         let readable: Vec<&Path> = readable.iter().map(PathBuf::as_path).collect();
         let program = prepare::program_path();
@@ -163,7 +163,6 @@ impl Supervisor {
         let sockets: Vec<&Path> = journal::SOCKETS.iter().map(Path::new).collect();
         context.sockets = &sockets;
         confine::enter(Role::Launcher, &context)
-            .map(|report| report.to_string())
             .map_err(|e| Failure::new(Exit::Config, e.to_string()))
     }
 }
