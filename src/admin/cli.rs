@@ -98,6 +98,16 @@ enum LogAction {
         #[command(flatten)]
         configured: Configured,
     },
+    /// Make the log append-only in the file system, as the service does when it starts as root
+    Seal(Configured),
+    /// Let root cut or remove the log again; the next start of the service seals it
+    Unseal {
+        /// Also while the service runs
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        configured: Configured,
+    },
 }
 
 impl LogAction {
@@ -109,6 +119,8 @@ impl LogAction {
                 let start = log::Start { from: from.map(Offset), since: *since };
                 log::export(&configured.load()?, &mut out, start, *json)
             }
+            Self::Seal(configured) => super::seal::seal(&configured.load()?),
+            Self::Unseal { force, configured } => super::seal::unseal(&configured.load()?, *force),
         }
     }
 }

@@ -6,6 +6,7 @@ mod demo;
 pub mod log;
 mod run;
 mod sandbox;
+mod seal;
 mod service;
 mod token;
 

@@ -10,6 +10,7 @@ mod counters;
 mod journal;
 mod locks;
 pub mod prepare;
+pub mod seal;
 mod supervise;
 mod workers;
 
@@ -61,8 +62,8 @@ struct Plumbing {
 pub fn run(config: Config, config_path: &Path, leashed: bool) -> Result<(), Failure> {
     let users = users(&config)?;
     prepare::own_session(users.as_ref())?;
-    let journal = Journal::open(&config.syslog);
-    let (plumbing, keeper) = begin(&config, users.as_ref())?;
+    let mut journal = Journal::open(&config.syslog);
+    let (plumbing, keeper) = begin(&config, users.as_ref(), &mut journal)?;
     match &users {
         Some(users) => drop_root(&users.workers)?,
         None => identity::rootless().map_err(|e| Failure::new(Exit::Internal, e.to_string()))?,
@@ -88,10 +89,18 @@ fn users(config: &Config) -> Result<Option<Users>, Failure> {
 }
 
 /// As root: directories, sockets, pipes, and the keeper, which becomes its own user itself.
-fn begin(config: &Config, users: Option<&Users>) -> Result<(Plumbing, KeeperChild), Failure> {
+fn begin(
+    config: &Config,
+    users: Option<&Users>,
+    journal: &mut Journal,
+) -> Result<(Plumbing, KeeperChild), Failure> {
     // First what can fail because of others: a port that is taken must leave nothing behind.
     let sockets = prepare::bind(&config.listen.addresses)?;
     prepare::directories(config, users)?;
+    if let Err(why) = seal::seal(config, users.map(|users| users.keeper)) {
+        let text = format!("launcher: room.log is not append-only in the file system: {why}");
+        journal.line(Severity::Notice, &text);
+    }
     let control = control::Door::open(&config.paths.runtime)?;
     let plumbing = Plumbing {
         null: prepare::null()?,
