@@ -65,6 +65,8 @@ enum Command {
     Pause(Configured),
     /// Open the door again
     Resume(Configured),
+    /// Compare the running service with what it must be; exits 77 on any difference
+    Doctor(super::doctor::Doctor),
     /// What each process of the service may do
     Sandbox {
         #[command(subcommand)]
@@ -136,6 +138,7 @@ impl Cli {
                 return check::check(&configured.config, &mut std::io::stdout().lock(), *json);
             }
             Command::Log { action } => return action.run(),
+            Command::Doctor(doctor) => return super::doctor::run(doctor),
             Command::Sandbox { action } => return super::sandbox::run(action),
             Command::Run(run) => super::run::run(run),
             Command::Token { action } => super::token::run(action),

@@ -3,6 +3,7 @@
 pub mod check;
 mod cli;
 mod demo;
+mod doctor;
 pub mod log;
 mod run;
 mod sandbox;

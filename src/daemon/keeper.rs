@@ -340,6 +340,6 @@ impl Keeper {
 }
 
 /// A channel for each worker, and as many again for files that are open for a moment.
-fn descriptors(config: &Config) -> u64 {
+pub fn descriptors(config: &Config) -> u64 {
     u64::from(config.limits.clients) + u64::from(config.limits.startups.full) + 64
 }

@@ -205,6 +205,25 @@ pub const fn stages(role: Role) -> &'static [Role] {
     }
 }
 
+/// The stages whose filters a process of this role is under: what it inherited, and its own.
+pub const fn lineage(role: Role) -> &'static [Role] {
+    match role {
+        Role::Launcher => &[Role::Launcher],
+        // Forked before the launcher confines itself.
+        Role::Keeper => &[Role::Keeper],
+        Role::Listener => &[Role::Launcher, Role::Listener],
+        Role::Recv => &[Role::Launcher, Role::Recv],
+        Role::RecvJoined => &[Role::Launcher, Role::Recv, Role::RecvJoined],
+        Role::Send => &[Role::Launcher, Role::Recv, Role::Send],
+    }
+}
+
+/// How many filters a role loads itself: one, and one more for calls that shall seem not there.
+#[cfg(target_os = "linux")]
+pub fn filters(role: Role) -> usize {
+    1 + usize::from(filter_rules(role).iter().any(|(_, rule)| rule.answer == Answer::NotThere))
+}
+
 /// A role's fixed table of descriptors. The launcher's is empty: it makes them all.
 pub const fn descriptors(role: Role) -> &'static [Descriptor] {
     match role {
