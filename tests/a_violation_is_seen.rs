@@ -1,5 +1,6 @@
 //! Promise: a worker that its filter kills is logged with the client's name and address, and
 //! counted; so is what else becomes of visits. The rest of the room does not notice.
+#![allow(clippy::unwrap_used)]
 
 #[path = "common/service.rs"]
 mod service;

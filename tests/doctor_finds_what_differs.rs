@@ -1,4 +1,5 @@
 //! Promise: `papayad doctor` finds nothing in a fresh service, and every difference that is there.
+#![allow(clippy::unwrap_used)]
 
 #[path = "common/service.rs"]
 mod service;

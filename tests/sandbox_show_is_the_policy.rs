@@ -1,4 +1,5 @@
 //! Promise: what `papayad sandbox show` prints is the policy that is enforced, all of it.
+#![allow(clippy::unwrap_used)]
 
 use std::process::{Command, Stdio};
 

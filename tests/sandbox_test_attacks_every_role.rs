@@ -1,5 +1,6 @@
 //! Promise: `papayad sandbox test` attacks every role with the whole catalogue, says what happened,
 //! and tells a policy that holds from one that does not.
+#![allow(clippy::unwrap_used)]
 
 use std::process::{Command, Output, Stdio};
 

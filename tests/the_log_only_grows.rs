@@ -1,5 +1,6 @@
 //! Promise: started as root, the service makes the log append-only for everyone, root included, and
 //! goes on writing to it; opening it up is an act of root's that is not done behind its back.
+#![allow(clippy::unwrap_used)]
 
 #[path = "common/service.rs"]
 mod service;

@@ -77,7 +77,8 @@ impl Room {
     fn open() -> Result<Self, Failure> {
         let template = std::env::temp_dir().join("papayachat-demo-XXXXXX");
         let dir = nix::unistd::mkdtemp(&template).map_err(|e| {
-            let message = format!("cannot make a directory in {}: {}", template.display(), e.desc());
+            let message =
+                format!("cannot make a directory in {}: {}", template.display(), e.desc());
             Failure::new(Exit::CannotCreate, message)
         })?;
         let config = dir.join("papayad.toml");

@@ -55,9 +55,10 @@ impl Trouble {
     /// Whether a session that has been connected before gives up, too.
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Refused(reason, _) => {
-                !matches!(reason, Refusal::Ticket | Refusal::Sessions | Refusal::Internal)
-            }
+            Self::Refused(reason, _) => !matches!(
+                reason,
+                Refusal::Ticket | Refusal::Sessions | Refusal::Full | Refusal::Internal
+            ),
             Self::Bye { retry, .. } => !retry,
             Self::Protocol(_) => true,
             _ => false,
@@ -145,6 +146,7 @@ fn refusal(reason: Refusal) -> &'static str {
         Refusal::Revoked => "this token was revoked by the operator",
         Refusal::Ticket => "it does not accept this session's ticket any more",
         Refusal::Sessions => "too many clients are connected with this token; leave with one first",
+        Refusal::Full => "the room is full; try again later",
         Refusal::BadJoin => "it did not understand this program's join",
         Refusal::Offset => "its log has no record that begins at this offset",
         Refusal::Internal => "it failed while it checked the token; try again later",

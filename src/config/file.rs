@@ -38,6 +38,8 @@ impl Config {
             (self.paths != running.paths, "paths"),
             (self.sandbox != running.sandbox, "sandbox"),
             (self.log.presence != running.log.presence, "log.presence"),
+            (self.limits.clients != running.limits.clients, "limits.clients"),
+            (self.limits.startups != running.limits.startups, "limits.startups"),
         ];
         different.into_iter().filter(|(differs, _)| *differs).map(|(_, key)| key).collect()
     }

@@ -15,8 +15,9 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::Signal;
-use nix::unistd::Pid;
+use nix::unistd::{Pid, alarm};
 
 use self::presence::Presence;
 use super::channel::launcher_keeper::{FromKeeper, ToKeeper};
@@ -40,6 +41,8 @@ use crate::wire::handshake::NkResponder;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Messages taken from one channel before the others have their turn.
 const ROUND: usize = 8;
+/// How long the start may take, in seconds.
+const BEGIN_SECONDS: u32 = 40;
 
 /// What a keeper starts with.
 pub struct Start<'a> {
@@ -111,6 +114,7 @@ struct Keeper {
     presence: Presence,
     grace: Duration,
     sessions: usize,
+    clients: usize,
     report: Reporter,
 }
 
@@ -148,7 +152,9 @@ pub fn run(start: &Start<'_>) -> Infallible {
 fn exit_code(problem: &StartError) -> Exit {
     match problem {
         StartError::State(_) | StartError::Log(_) => Exit::CannotCreate,
-        StartError::Confine(_) | StartError::Identity(_) => Exit::Config,
+        StartError::Confine(_) | StartError::Identity(_) | StartError::TooFewDescriptors { .. } => {
+            Exit::Config
+        }
         _ => Exit::Internal,
     }
 }
@@ -166,6 +172,9 @@ impl Keeper {
             None => identity::rootless()?,
         }
         sys::process::die_with_parent(start.launcher)?; // Changing the user cleared it (prctl(2)).
+        // Nothing here takes long; what hangs must not outlive a launcher that gave up on it, who
+        // is of another user and could not end it.
+        alarm::set(BEGIN_SECONDS);
         let dir = StateDir::open(&start.config.paths.state)?;
         dir.claim()?;
         let key = hostkey::load_or_create(&dir)?;
@@ -190,11 +199,14 @@ impl Keeper {
             queue: VecDeque::new(),
             grace: start.config.limits.grace,
             sessions: start.config.limits.sessions as usize,
+            clients: start.config.limits.clients as usize,
             report,
             dir,
             files,
             tokens,
         };
+        require_descriptors(start.config)?;
+        alarm::cancel();
         keeper.confine(start.config, key.new)?;
         Ok(keeper)
     }
@@ -238,9 +250,12 @@ impl Keeper {
         let limit = if self.queue.is_empty() { limit } else { Some(Duration::ZERO) };
         let mut fds = Vec::with_capacity(self.workers.len() + 1);
         fds.push(PollFd::new(self.launcher.as_fd(), PollFlags::POLLIN));
-        fds.extend(
-            self.workers.values().map(|w| PollFd::new(w.channel.as_fd(), PollFlags::POLLIN)),
-        );
+        for worker in self.workers.values() {
+            // Of one that has to leave, only its end matters.
+            let leaving = matches!(worker.stage, Stage::Leaving);
+            let want = if leaving { PollFlags::empty() } else { PollFlags::POLLIN };
+            fds.push(PollFd::new(worker.channel.as_fd(), want));
+        }
         signal::wait(&mut fds, limit)?;
         let ids = self.workers.keys().zip(&fds[1..]);
         let ready = ids.filter(|(_, fd)| signal::ready(fd)).map(|(id, _)| *id).collect();
@@ -265,11 +280,13 @@ impl Keeper {
         loop {
             match self.launcher.receive_fds::<ToKeeper>() {
                 Ok(got) => match got.message {
-                    ToKeeper::Worker { id, source } => {
-                        if let Some(fd) = got.fds.into_iter().next() {
-                            self.take_worker(id, source, Channel::from_fd(fd));
+                    ToKeeper::Worker { id, source } => match got.fds.into_iter().next() {
+                        Some(fd) => self.take_worker(id, source, Channel::from_fd(fd)),
+                        None => {
+                            self.report.error("no descriptor is left for another client");
+                            self.tell(&FromKeeper::Remove { id });
                         }
-                    }
+                    },
                     ToKeeper::Reload { sessions, grace } => {
                         (self.sessions, self.grace) = (sessions as usize, grace);
                         self.reload();
@@ -278,7 +295,8 @@ impl Keeper {
                 },
                 Err(ChannelError::WouldBlock) => return,
                 // The launcher is gone, and so is the service.
-                Err(_) => sys::process::exit_now(0),
+                Err(ChannelError::Closed) => sys::process::exit_now(0),
+                Err(problem) => self.report.error(format_args!("from the launcher: {problem}")),
             }
         }
     }
@@ -337,6 +355,15 @@ impl Keeper {
     fn ring(&self) {
         let _ = nix::unistd::write(&self.bell, b"!");
     }
+}
+
+/// Refuses a limit that would be met in the middle of the service.
+fn require_descriptors(config: &Config) -> Result<(), StartError> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if hard < descriptors(config) {
+        return Err(StartError::TooFewDescriptors { hard, needed: descriptors(config) });
+    }
+    Ok(())
 }
 
 /// A channel for each worker, and as many again for files that are open for a moment.

@@ -192,10 +192,11 @@ impl Listener {
             return turn_away(&client);
         }
         let id = self.next;
-        let message = FromListener::Start { id, source };
+        let message = FromListener::Start { id };
         match self.channel.send(&message, &[client.as_fd()]) {
             Ok(()) => {
-                self.next = WorkerId(id.0 + 1);
+                // 2^64 connections are out of reach.
+                self.next = id.next().unwrap_or(id);
                 self.limits.started(id, source);
             }
             Err(_) => turn_away(&client),
@@ -222,7 +223,8 @@ fn turn_away(client: &OwnedFd) {
     let _ = shutdown(client.as_raw_fd(), Shutdown::Write);
 }
 
-fn peer(client: &OwnedFd) -> Option<SocketAddr> {
+/// Where a connection comes from; `None` if it is gone already.
+pub fn peer(client: &OwnedFd) -> Option<SocketAddr> {
     let address = getpeername::<SockaddrStorage>(client.as_raw_fd()).ok()?;
     let v4 = address.as_sockaddr_in().map(|a| SocketAddr::from((a.ip(), a.port())));
     let v6 = || address.as_sockaddr_in6().map(|a| SocketAddr::from((a.ip(), a.port())));

@@ -91,7 +91,7 @@ pub fn run() -> u8 {
 /// Says how it ended, and gives the exit status that the launcher's penalties go by.
 fn account(report: &Reporter, end: &End) -> u8 {
     match end {
-        End::Gone | End::Refused => EXIT_NO_TOKEN,
+        End::Gone | End::SendGone | End::Refused => EXIT_NO_TOKEN,
         End::Garbage(what) => {
             report.notice(what);
             EXIT_NO_TOKEN
@@ -100,7 +100,7 @@ fn account(report: &Reporter, end: &End) -> u8 {
             report.notice("no token within the grace time");
             EXIT_TOO_SLOW
         }
-        End::Told | End::SendGone => 0,
+        End::Told => 0,
         End::Failed(problem) => {
             report.error(problem);
             70
@@ -122,6 +122,9 @@ impl Recv {
             Ok(ToRecv::Settings(settings)) => *settings,
             _ => return Err(StartError::Table("its settings are missing")),
         };
+        if launcher.as_raw() != settings.launcher {
+            return Err(StartError::Table("its launcher is gone"));
+        }
         sys::title::set(&format!("recv - {}", settings.source));
         let report = Reporter::new(format!("recv - {}", settings.source));
         let confined = confine::enter(Role::Recv, &confine::Context::new(settings.require))?;

@@ -6,7 +6,7 @@
 //! client is behind: the log is the buffer.
 
 use std::convert::Infallible;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -25,11 +25,15 @@ use crate::room::log::{Reader, ReaderFds};
 use crate::room::offset::Offset;
 use crate::sys::{self, signal};
 use crate::wire::cipher::Sealer;
-use crate::wire::event::{CONTROL, Event, LOG_HEADER, MAX_LOG, log_header};
+use crate::wire::event::{CONTROL, Event, LOG_HEADER, log_header};
 use crate::wire::frame::{HEADER, MAX_PLAINTEXT, TAG};
 
 /// How long the last word may take to leave.
 const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// The most bytes of the log in one frame. Less than there could be: a frame is of use to the
+/// client only when it is whole, and one whose connection breaks often shall get on, too.
+const FRAME_LOG: usize = 16 << 10;
 
 /// What SEND starts with, besides the descriptors of its table.
 pub struct Start {
@@ -92,16 +96,22 @@ pub fn run(start: Start) -> Infallible {
     }
 }
 
+/// Closes what is RECV's.
+fn close(foreign: &[RawFd]) -> Result<(), StartError> {
+    for fd in foreign {
+        drop(sys::fd::own(*fd)?);
+    }
+    Ok(())
+}
+
 impl Send {
     fn begin(start: Start) -> Result<(Self, Event), StartError> {
         use policy::send::{CLIENT, GATE, LOG, RECV};
         let title = format!("send {}", start.label);
         start::begin(&title, &[Signal::SIGUSR1, Signal::SIGTERM], start.parent)?;
-        for foreign in [policy::recv::KEEPER, policy::recv::BELL, policy::recv::LOG_APPEND] {
-            drop(sys::fd::own(foreign)?);
-        }
-        for foreign in [policy::recv::GATE, policy::recv::SEND] {
-            drop(sys::fd::own(foreign)?);
+        {
+            use policy::recv::{GATE, LOG_APPEND, LOG_TAIL, SEND};
+            close(&[LOG_APPEND, GATE, LOG_TAIL, SEND])?;
         }
         let reader = ReaderFds { log: sys::fd::own(LOG)?, gate: sys::fd::own(GATE)? };
         let send = Self {
@@ -113,6 +123,8 @@ impl Send {
             last: None,
         };
         confine::enter(Role::Send, &confine::Context::new(start.require))?;
+        // RECV's filter does not let these go, so that nothing can take their places there.
+        close(&[policy::recv::KEEPER, policy::recv::BELL])?;
         Ok((send, start.welcome))
     }
 
@@ -132,7 +144,7 @@ impl Send {
 
     /// Sends what one read of the log gives; says whether there was anything.
     fn log_bytes(&mut self) -> Result<bool, End> {
-        let room = &mut self.frame[HEADER + LOG_HEADER..HEADER + LOG_HEADER + MAX_LOG];
+        let room = &mut self.frame[HEADER + LOG_HEADER..HEADER + LOG_HEADER + FRAME_LOG];
         let read = self.log.read(room).map_err(|e| End::Failed(StartError::Log(e)))?;
         let Some((offset, length)) = read else { return Ok(false) };
         self.frame[HEADER..HEADER + LOG_HEADER].copy_from_slice(&log_header(offset));

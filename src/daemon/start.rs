@@ -23,6 +23,13 @@ pub enum StartError {
     State(StateError),
     /// The log is not usable.
     Log(LogError),
+    /// The system allows fewer descriptors than the configured limits need.
+    TooFewDescriptors {
+        /// The hard limit.
+        hard: u64,
+        /// What is needed.
+        needed: u64,
+    },
     /// A system call failed.
     System(&'static str, Errno),
     /// The process was not started as this role is.
@@ -36,6 +43,11 @@ impl fmt::Display for StartError {
             Self::Identity(e) => e.fmt(f),
             Self::State(e) => e.fmt(f),
             Self::Log(e) => e.fmt(f),
+            Self::TooFewDescriptors { hard, needed } => write!(
+                f,
+                "limits.clients and limits.startups need {needed} descriptors, but {hard} are \
+                 allowed (RLIMIT_NOFILE); raise the limit (LimitNOFILE=, ulimit -Hn), or lower them"
+            ),
             Self::System(action, cause) => write!(f, "{action}: {}", cause.desc()),
             Self::Table(problem) => write!(f, "not started as papayad starts this role: {problem}"),
         }

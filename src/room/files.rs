@@ -11,7 +11,7 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstatat};
 use nix::unistd::fdatasync;
 
 use super::holder::{self, FileId, LockIds};
-use super::lock::{self, Stop};
+use super::lock;
 use super::log::{Appender, LogError};
 
 /// The log's name in the state directory.
@@ -50,15 +50,16 @@ pub struct ReaderFds {
 
 /// What the keeper does with them.
 impl Files {
-    /// The four descriptors that a good token earns, none of which anybody else has: the log to
-    /// append, the log to read, and the gate twice.
+    /// The descriptors that a good token earns, all of descriptions that nobody else has: for RECV
+    /// the log to append, for SEND the log to read, the gate for each of them, and for RECV the log
+    /// to see its last byte.
     ///
     /// # Errors
     /// A file cannot be opened, or is not the one that it was.
-    pub fn hand_out(&self) -> Result<[OwnedFd; 4], LogError> {
+    pub fn hand_out(&self) -> Result<[OwnedFd; 5], LogError> {
         let AppenderFds { log, tail, gate } = self.appender_fds()?;
-        let other = self.reader_fds()?.gate;
-        Ok([log, tail, gate, other])
+        let ReaderFds { log: read, gate: send_gate } = self.reader_fds()?;
+        Ok([log, read, gate, send_gate, tail])
     }
 
     /// An appender for the keeper itself.
@@ -117,16 +118,18 @@ impl Files {
     /// numbers. Where that is not possible, fstat's are taken.
     ///
     /// # Errors
-    /// What flock(2) or fstat(2) say. Waits while somebody holds a lock.
+    /// What flock(2) or fstat(2) say.
     pub fn lock_ids(&self) -> Result<LockIds, LogError> {
         Ok(LockIds { log: self.lock_id(LOG)?, gate: self.lock_id(GATE)? })
     }
 
     fn lock_id(&self, name: &'static str) -> Result<FileId, LogError> {
         let file = self.fresh(name, OFlag::O_RDONLY)?;
-        let never: Stop = Box::new(|| false);
-        let held = lock::shared(&file, &never).map_err(|e| call("lock", name, e))?;
         let id = FileId::of(&stat(&file, name)?);
+        // Without waiting: whoever holds it now must not keep the service from starting.
+        let Some(held) = lock::try_exclusive(&file).map_err(|e| call("lock", name, e))? else {
+            return Ok(id);
+        };
         let listed = std::fs::File::open(holder::LOCKS)
             .and_then(|mut list| holder::held_by(std::process::id(), id, &mut list));
         drop(held);

@@ -4,6 +4,7 @@
 //! concurrent administrators apart. The secret itself is not in it, only its argon2id hash.
 //! A revoked token stays as a line without a hash, so that its holder can be told.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use argon2::password_hash::{Ident, PasswordHash, PasswordHashString, Salt, SaltString};
@@ -109,9 +110,9 @@ impl Entry {
     }
 }
 
-/// All tokens, in the file's order.
+/// All tokens, the oldest first, and where each id stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tokens(Vec<Entry>);
+pub struct Tokens(Vec<Entry>, HashMap<TokenId, usize>);
 
 impl Tokens {
     /// Reads the file; a missing one is an empty one.
@@ -123,6 +124,7 @@ impl Tokens {
             problem,
         };
         let mut entries: Vec<Entry> = Vec::new();
+        let mut seen = HashSet::new();
         for (number, line) in content.split(|b| *b == b'\n').enumerate() {
             if line.is_empty() {
                 continue;
@@ -132,7 +134,7 @@ impl Tokens {
             if !entry.hash.is_empty() && Stored::parse(&entry.hash).is_none() {
                 return Err(damaged(number + 1, "its hash is not an argon2id hash of ours".into()));
             }
-            if entries.iter().any(|e| e.id == entry.id) {
+            if !seen.insert(entry.id) {
                 return Err(damaged(number + 1, format!("the id {} stands here twice", entry.id)));
             }
             if entries.len() == TOKENS_MAX {
@@ -141,7 +143,8 @@ impl Tokens {
             entries.push(entry);
         }
         entries.sort_by_key(|e| e.created);
-        Ok(Self(entries))
+        let places = entries.iter().enumerate().map(|(place, e)| (e.id, place)).collect();
+        Ok(Self(entries, places))
     }
 
     /// All entries, the oldest first.
@@ -151,7 +154,7 @@ impl Tokens {
 
     /// The entry with this id.
     pub fn find(&self, id: TokenId) -> Option<&Entry> {
-        self.0.iter().find(|e| e.id == id)
+        self.0.get(*self.1.get(&id)?)
     }
 
     /// How many can join at `now`.

@@ -14,8 +14,11 @@ pub fn fork_role(role: impl FnOnce() -> std::convert::Infallible) -> Result<Pid,
     // every lock and allocator is in a consistent state.
     match unsafe { fork() }? {
         ForkResult::Parent { child } => Ok(child),
-        #[allow(unreachable_code)] // The type says that `role` never returns.
-        ForkResult::Child => match role() {},
+        ForkResult::Child => {
+            // A panic must not unwind into the parent's frames, of which this is a copy.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(role));
+            exit_now(101)
+        }
     }
 }
 
@@ -108,6 +111,16 @@ pub fn reap() -> Option<Ended> {
         Ok(WaitStatus::StillAlive) | Err(_) => None,
         Ok(status) => Some(status),
     }
+}
+
+/// This process's children, also those that it was handed as the reaper. Empty where the system
+/// does not tell.
+pub fn children() -> Vec<Pid> {
+    let own = std::process::id();
+    // proc(5); built into the kernels of the distributions (CONFIG_PROC_CHILDREN).
+    let list = std::fs::read_to_string(format!("/proc/{own}/task/{own}/children"));
+    let list = list.unwrap_or_default();
+    list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw).collect()
 }
 
 /// Reaps this child if it has ended.

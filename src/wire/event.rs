@@ -148,6 +148,8 @@ pub enum Refusal {
     Ticket,
     /// The token has as many sessions as it may have.
     Sessions,
+    /// As many clients are in the room as may be.
+    Full,
     /// The join line is not valid.
     BadJoin,
     /// The offset is not the beginning of a line in the log.

@@ -1,15 +1,18 @@
 //! A real service for a test: `papayad run` in a directory of its own on a port of its own, and
 //! the real programs against it. Ends only what it started, by process id.
 #![allow(dead_code)] // Each test uses its part.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // A test that cannot go on has failed.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use papayachat::room::record::Record;
 use serde_json::Value;
 
 pub const PAPAYAD: &str = env!("CARGO_BIN_EXE_papayad");
@@ -18,11 +21,16 @@ pub const PAPAYA: &str = env!("CARGO_BIN_EXE_papaya");
 /// How long anything may take before a test gives up: generous, for busy machines.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Between two looks at something that has to come; so that looking leaves the machine to others.
+const BETWEEN_TRIES: Duration = Duration::from_millis(5);
+
 pub struct Service {
     pub dir: tempfile::TempDir,
     pub config: PathBuf,
     pub launcher: Child,
     pub port: u16,
+    /// The state directory.
+    pub state: PathBuf,
     lines: Receiver<String>,
     /// Every log line that was read so far.
     pub log: Vec<String>,
@@ -36,14 +44,25 @@ pub fn is_root() -> bool {
 impl Service {
     /// Starts a service; `more` is added to the configuration's sections (`"[limits]\nburst = 5"`).
     pub fn start(more: &str) -> Self {
+        Self::start_in("state", more, |_| {})
+    }
+
+    /// The same, with the state directory at another place below the test's directory, in which
+    /// `prepare` may do something first.
+    pub fn start_in(state: &str, more: &str, prepare: impl FnOnce(&Path)) -> Self {
         let dir = tempfile::Builder::new().prefix("papaya-test-").tempdir().unwrap();
         // As root, other users have to reach the state directory in it.
         use std::os::unix::fs::PermissionsExt;
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        prepare(dir.path());
         let config = dir.path().join("papayad.toml");
-        fs::write(&config, Self::config_text(dir.path(), "127.0.0.1:0", more)).unwrap();
+        let state = dir.path().join(state);
+        let text = Self::config_text(dir.path(), "127.0.0.1:0", more);
+        let usual = format!("{}/state\"", dir.path().display());
+        let text = text.replace(&usual, &format!("{}\"", state.display()));
+        fs::write(&config, text).unwrap();
         let (launcher, lines) = launch(&config);
-        let mut service = Self { dir, config, launcher, port: 0, lines, log: Vec::new() };
+        let mut service = Self { dir, config, launcher, port: 0, state, lines, log: Vec::new() };
         let line = service.wait_for_line("serves room");
         let port = line.split("127.0.0.1:").nth(1).and_then(|s| s.split_whitespace().next());
         service.port = port.and_then(|p| p.parse().ok()).expect("the start line names the port");
@@ -52,7 +71,7 @@ impl Service {
 
     /// A configuration for tests: users that every system has, no penalties, no syslog.
     pub fn config_text(dir: &Path, address: &str, more: &str) -> String {
-        let mut sections = vec![
+        let mut sections = [
             ("listen", format!("addresses = [\"{address}\"]")),
             ("identity", "user = \"nobody\"\nkeeper_user = \"daemon\"".to_owned()),
             ("paths", format!("state = \"{0}/state\"\nruntime = \"{0}/run\"", dir.display())),
@@ -154,6 +173,10 @@ impl Service {
         format!("127.0.0.1:{}", self.port)
     }
 
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
     /// A papaya command against this service.
     pub fn papaya(&self, token: &Path, command: &str, arguments: &[&str]) -> Command {
         let mut papaya = Command::new(PAPAYA);
@@ -182,13 +205,13 @@ impl Service {
                 return (service, clients);
             }
             assert!(Instant::now() < end, "the status stays {service} {clients:?}");
-            thread::yield_now();
+            thread::sleep(BETWEEN_TRIES);
         }
     }
 
     /// All bytes of the log (as root, or as the rootless service's user).
     pub fn room_log(&self) -> Vec<u8> {
-        fs::read(self.dir.path().join("state/room.log")).unwrap()
+        fs::read(self.state.join("room.log")).unwrap()
     }
 
     /// The records of the log; fails on a line that is none.
@@ -198,9 +221,57 @@ impl Service {
         lines.map(|l| serde_json::from_slice(l).unwrap()).collect()
     }
 
+    /// The messages of the log: where each begins, who said it, and what. Fails on a line that is
+    /// no record.
+    pub fn messages(&self) -> Vec<Message> {
+        let (messages, torn) = self.read_log();
+        assert_eq!(torn, 0, "lines of the log are no records");
+        messages
+    }
+
+    /// The same; writers may have been cut short.
+    pub fn messages_among_torn(&self) -> Vec<Message> {
+        self.read_log().0
+    }
+
+    fn read_log(&self) -> (Vec<Message>, usize) {
+        let (mut at, mut messages, mut torn) = (0, Vec::new(), 0);
+        for line in self.room_log().split_inclusive(|b| *b == b'\n') {
+            match Record::parse(line) {
+                Ok(record) => messages.extend(Message::of(at, &record)),
+                Err(_) => torn += 1,
+            }
+            at += line.len() as u64;
+        }
+        (messages, torn)
+    }
+
+    /// The process ids of RECV of everyone who is here under this name.
+    pub fn recvs_of(&self, name: &str) -> Vec<i32> {
+        let (_, clients) = self.status();
+        let of = clients.iter().filter(|c| c["name"] == name);
+        of.map(|c| c["pid"].as_i64().unwrap() as i32).collect()
+    }
+
     /// Every process below the launcher, by parent ids, as (pid, command line).
     pub fn processes(&self) -> Vec<(i32, String)> {
         descendants(self.launcher.id() as i32)
+    }
+}
+
+/// A message of the log, whoever tells of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    pub offset: u64,
+    pub from: String,
+    pub text: String,
+}
+
+impl Message {
+    /// `None` for other kinds of record.
+    pub fn of(offset: u64, record: &Record) -> Option<Self> {
+        let text = record.text.clone().filter(|_| record.is_message())?;
+        Some(Self { offset, from: record.from.clone(), text })
     }
 }
 
@@ -251,7 +322,7 @@ pub fn wait_child(child: &mut Child) -> std::process::ExitStatus {
             return status;
         }
         assert!(Instant::now() < end, "process {} does not end", child.id());
-        thread::yield_now();
+        thread::sleep(BETWEEN_TRIES);
     }
 }
 
@@ -280,4 +351,12 @@ pub fn descendants(root: i32) -> Vec<(i32, String)> {
         }
     }
     result
+}
+
+impl Service {
+    /// Every log line up to now, without waiting for another.
+    pub fn log_so_far(&mut self) -> &[String] {
+        self.log.extend(self.lines.try_iter());
+        &self.log
+    }
 }

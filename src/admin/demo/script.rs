@@ -36,9 +36,9 @@ pub fn play(server: &str, you: &Token, guest: &Token) -> Result<(), Failure> {
     let mut sessions = [join(you)?, join(guest)?];
     let mut output = Output::new(false);
     for (speaker, text) in LINES {
-        sessions[speaker].say(Manner::Say, text.to_owned()).map_err(|e| {
-            Failure::new(Exit::Internal, format!("cannot say {text:?}: {e}"))
-        })?;
+        sessions[speaker]
+            .say(Manner::Say, text.to_owned())
+            .map_err(|e| Failure::new(Exit::Internal, format!("cannot say {text:?}: {e}")))?;
         // The speaker first: its session sends only while it is waited for.
         hear(&mut sessions[speaker], text, None)?;
         hear(&mut sessions[1 - speaker], text, Some(&mut output))?;

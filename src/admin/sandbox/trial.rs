@@ -17,7 +17,7 @@ use nix::unistd::{alarm, geteuid};
 use serde_json::json;
 
 use crate::confine::attack::{self, Attack, Refusal};
-use crate::confine::{self, Context, Level, Report, Role, identity};
+use crate::confine::{self, Context, Level, Report, Role, identity, policy};
 use crate::daemon::launcher::prepare;
 use crate::exit::{Exit, Failure};
 
@@ -27,9 +27,8 @@ const CONTROL: &str = "nothing";
 const PATIENCE: u32 = 10;
 /// The user that attacks when root asked for it.
 const NOBODY: &str = "nobody";
-/// Numbers below this are open, as in the roles' tables; a filter compares numbers, whatever is
-/// behind them. The next one is for Landlock's ruleset.
-const DESCRIPTORS: i32 = 9;
+/// Attacks name descriptors below this number.
+const MOST: u64 = policy::recv::LAST as u64 + 1;
 /// What a call that came back says, on standard error.
 const CAME_BACK: &str = "came back: ";
 
@@ -175,11 +174,16 @@ fn give_up_root() -> Result<(), identity::IdentityError> {
 }
 
 fn enter(role: Role) -> Result<Report, Box<dyn std::error::Error>> {
+    // Whoever started the test may have left descriptors open.
+    crate::sys::fd::close_from(3)?;
     // The first free number, which is where the keeper has its directory. What it could open
     // beneath it is what this user could anyway.
     let directory = File::open("/usr")?;
-    for _ in 0..DESCRIPTORS {
-        if File::open("/dev/null")?.into_raw_fd() >= DESCRIPTORS - 1 {
+    // Open, as in the role's table; a filter compares numbers, whatever is behind them. One is left
+    // for Landlock's ruleset.
+    let limit = policy::limits(role).descriptors.unwrap_or(MOST).min(MOST);
+    for _ in 1..limit {
+        if File::open("/dev/null")?.into_raw_fd() as u64 + 2 >= limit {
             break;
         }
     }

@@ -104,7 +104,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         "recvmsg",
         &[n(1), Scratch, n(MSG_DONTWAIT)],
     )
-    .not_for(&[Role::Launcher, Role::Keeper, Role::Listener, Role::Recv]),
+    .not_for(&[Role::Launcher, Role::Keeper, Role::Recv]),
     attack(
         "receive-descriptor-from-client",
         "a descriptor from outside",

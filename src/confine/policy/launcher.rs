@@ -68,6 +68,12 @@ mod rules {
         allow("pipe2", &[], "the pipe for a child's log lines"),
         allow("accept4", &[], "the administrator's socket"),
         allow("getsockname", &[], "the port that the system chose, for log and status"),
+        allow(
+            "getpeername",
+            &[],
+            "where a client comes from, which the listener need not be believed",
+        ),
+        allow("shutdown", &[], "closes the door while no listener runs"),
         allow("listen", &[], "opens the door, and opens it again"),
         allow("sendmsg", &[], "descriptors to the keeper and the listener, lines to syslog"),
         allow("recvmsg", &[], "connections from the listener"),

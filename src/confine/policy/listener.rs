@@ -58,11 +58,7 @@ pub use rules::RULES;
 
 #[cfg(target_os = "linux")]
 mod rules {
-    use libc::{
-        F_GETFL, F_SETFL, IPPROTO_TCP, O_NONBLOCK, O_RDWR, SHUT_RD, SHUT_RDWR, SHUT_WR, SO_ERROR,
-        SO_KEEPALIVE, SOCK_CLOEXEC, SOCK_NONBLOCK, SOL_SOCKET, TCP_KEEPCNT, TCP_KEEPIDLE,
-        TCP_KEEPINTVL, TCP_NODELAY, TCP_USER_TIMEOUT,
-    };
+    use libc::{SHUT_RD, SHUT_WR, SOCK_CLOEXEC, SOCK_NONBLOCK};
 
     use super::super::{Arg, NO_ADDRESS, Rule, allow, fd, fd_range, int};
     use super::*;
@@ -75,62 +71,21 @@ mod rules {
     pub const RULES: &[Rule] = &[
         allow(
             "accept4",
-            &[LISTENING, int(3, "flags", &[SOCK_CLOEXEC, SOCK_CLOEXEC | SOCK_NONBLOCK])],
+            &[LISTENING, int(3, "flags", &[SOCK_CLOEXEC | SOCK_NONBLOCK])],
             "what it is for",
         ),
         allow("sendmsg", &[fd(&[LAUNCHER])], "hands a connection on"),
-        allow(
-            "sendto",
-            &[fd(&[LAUNCHER]), NO_ADDRESS],
-            "tells the launcher of the door and of penalties",
-        ),
-        allow("write", &[fd(&[LAUNCHER, REPORT])], "the same, and log lines"),
-        allow("recvfrom", &[fd(&[LAUNCHER])], "who left, pause and resume"),
-        allow("read", &[fd(&[LAUNCHER])], "the same"),
-        allow("recvmsg", &[fd(&[LAUNCHER])], "the same"),
+        allow("sendto", &[fd(&[LAUNCHER]), NO_ADDRESS], "tells of a penalty, for the count"),
+        allow("recvfrom", &[fd(&[LAUNCHER])], "who joined, who left, and pause"),
+        allow("write", &[fd(&[REPORT])], "log lines"),
         allow("ppoll", &[], "waits for connections, for the launcher and for signals"),
-        allow("poll", &[], "the same on processors that have it"),
         allow("getpeername", &[SOCKET], "the source's address"),
-        allow(
-            "getsockopt",
-            &[SOCKET, int(1, "level", &[SOL_SOCKET]), int(2, "option", &[SO_ERROR])],
-            "why a listening socket woke it",
-        ),
-        allow(
-            "setsockopt",
-            &[SOCKET, int(1, "level", &[SOL_SOCKET]), int(2, "option", &[SO_KEEPALIVE])],
-            "dead clients are noticed",
-        ),
-        allow(
-            "setsockopt",
-            &[
-                SOCKET,
-                int(1, "level", &[IPPROTO_TCP]),
-                int(
-                    2,
-                    "option",
-                    &[TCP_NODELAY, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, TCP_USER_TIMEOUT],
-                ),
-            ],
-            "dead clients are noticed, short messages go out at once",
-        ),
-        allow(
-            "fcntl",
-            &[
-                SOCKET,
-                int(1, "cmd", &[F_SETFL]),
-                int(2, "flags", &[O_RDWR, O_RDWR | O_NONBLOCK, O_NONBLOCK]),
-            ],
-            "the mode of an accepted socket",
-        ),
-        allow("fcntl", &[SOCKET, int(1, "cmd", &[F_GETFL])], "the mode of an accepted socket"),
         allow("sendto", &[SOCKET, NO_ADDRESS], "one byte to a client that is turned away: busy"),
         allow(
             "shutdown",
-            &[SOCKET, int(1, "how", &[SHUT_RD, SHUT_WR, SHUT_RDWR])],
+            &[SOCKET, int(1, "how", &[SHUT_RD, SHUT_WR])],
             "closes the door without giving the address up; ends a connection turned away",
         ),
-        allow("listen", &[LISTENING], "opens the door again"),
         allow("close", &[SOCKET], "a connection that was handed on or turned away"),
     ];
 }

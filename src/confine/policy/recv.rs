@@ -20,10 +20,13 @@ pub const LOG_READ: i32 = 5;
 pub const GATE: i32 = 6;
 /// After the token: the gate for SEND; closed here after the fork.
 pub const SEND_GATE: i32 = 7;
+/// After the token: the log, to see its last byte. A description of its own: SEND locks the one that
+/// it reads by, and a lock must not outlive it in here.
+pub const LOG_TAIL: i32 = 8;
 /// The channel to SEND (SEQPACKET), this end.
-pub const SEND: i32 = 8;
+pub const SEND: i32 = 9;
 /// The channel to SEND, SEND's end; closed here after the fork.
-pub const SEND_END: i32 = 9;
+pub const SEND_END: i32 = 10;
 /// The highest number in the table.
 pub const LAST: i32 = SEND_END;
 
@@ -59,8 +62,8 @@ pub use rules::RULES;
 #[cfg(target_os = "linux")]
 mod rules {
     use libc::{
-        AF_UNIX, CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID, F_GETFD, F_GETFL, F_SETFL, IPPROTO_TCP,
-        O_NONBLOCK, O_RDWR, SIGCHLD, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_SEQPACKET, TCP_NODELAY,
+        AF_UNIX, CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID, F_GETFD, F_GETFL, SIGCHLD, SOCK_CLOEXEC,
+        SOCK_NONBLOCK, SOCK_SEQPACKET,
     };
 
     use super::super::{Arg, NO_ADDRESS, Rule, Test, allow, fd, fd_range, int};
@@ -76,19 +79,13 @@ mod rules {
         ]),
     };
     const THE_CLIENT: Arg = fd(&[CLIENT]);
-    const RECEIVED: Arg = fd(&[LOG_APPEND, LOG_READ, GATE, SEND_GATE]);
+    const RECEIVED: Arg = fd(&[LOG_APPEND, LOG_READ, GATE, SEND_GATE, LOG_TAIL]);
 
     /// The rules, besides those of the stages that follow.
     pub const RULES: &[Rule] = &[
         allow("sendto", &[THE_CLIENT, NO_ADDRESS], "the handshake's answer and the refusal"),
         allow("write", &[THE_CLIENT], "the same"),
         allow("shutdown", &[THE_CLIENT], "ends a refused connection"),
-        allow("getpeername", &[THE_CLIENT], "the address for the log and the process title"),
-        allow(
-            "setsockopt",
-            &[THE_CLIENT, int(1, "level", &[IPPROTO_TCP]), int(2, "option", &[TCP_NODELAY])],
-            "short messages go out at once",
-        ),
         allow("recvmsg", &[fd(&[KEEPER])], "the log's descriptors, once"),
         allow(
             "fcntl",
@@ -96,15 +93,6 @@ mod rules {
             "what was received is checked",
         ),
         allow("fstat", &[RECEIVED], "what was received is checked"),
-        allow(
-            "fcntl",
-            &[
-                fd(&[CLIENT, KEEPER, BELL, SEND, SEND_END]),
-                int(1, "cmd", &[F_SETFL]),
-                int(2, "flags", &[O_NONBLOCK, O_RDWR, O_RDWR | O_NONBLOCK]),
-            ],
-            "sockets are made non-blocking; never the log",
-        ),
         allow(
             "fcntl",
             &[fd(&[CLIENT, KEEPER, BELL, SEND, SEND_END]), int(1, "cmd", &[F_GETFL, F_GETFD])],
@@ -147,7 +135,8 @@ mod rules {
             )],
             "SEND listens to the bell; set before its own filter",
         ),
-        allow("close", &[fd_range(0, LAST)], "each of the two closes what is the other's"),
+        // Not the lowest: nothing that is received must take the place of what was there before.
+        allow("close", &[fd_range(LOG_APPEND, LAST)], "each of the two closes what is the other's"),
         // Tightening: each of these can only take something away from this process.
         allow(
             "prctl",
@@ -171,10 +160,7 @@ mod rules {
         ),
         allow(
             "prctl",
-            &[
-                int(0, "option", &[libc::PR_SET_PDEATHSIG]),
-                int(1, "signal", &[libc::SIGKILL, libc::SIGTERM]),
-            ],
+            &[int(0, "option", &[libc::PR_SET_PDEATHSIG]), int(1, "signal", &[libc::SIGKILL])],
             "SEND dies with RECV",
         ),
         allow(

@@ -1,7 +1,7 @@
 //! RECV after the token, once SEND is forked: it reads its client's socket, appends to the log and
 //! rings the bell. It can no longer receive descriptors, fork, or write to the client.
 
-use super::recv::{BELL, CLIENT, GATE, KEEPER, LAST, LOG_APPEND, LOG_READ, REPORT, SEND};
+use super::recv::{BELL, CLIENT, GATE, KEEPER, LAST, LOG_APPEND, LOG_TAIL, REPORT, SEND};
 use super::{Descriptor, Kind, Limits, Right, descriptor};
 
 /// The table of descriptors in this stage.
@@ -29,7 +29,7 @@ pub const DESCRIPTORS: &[Descriptor] = &[
         &[Right::Write, Right::Flock, Right::Fsync, Right::Fstat],
     ),
     descriptor(
-        LOG_READ,
+        LOG_TAIL,
         Kind::LogRead,
         "the log, to see its last byte",
         &[Right::Read, Right::Pread, Right::Fstat],
@@ -56,7 +56,7 @@ pub use rules::RULES;
 
 #[cfg(target_os = "linux")]
 mod rules {
-    use libc::{LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, PR_SET_NAME, SEEK_END, WNOHANG};
+    use libc::{LOCK_EX, LOCK_UN, PR_SET_NAME, WNOHANG};
 
     use super::super::{NO_ADDRESS, Rule, allow, fd, fd_range, int};
     use super::*;
@@ -74,25 +74,17 @@ mod rules {
         allow("write", &[fd(&[LOG_APPEND])], "the client's records, at the log's end"),
         allow(
             "flock",
-            &[
-                fd(&[LOG_APPEND, GATE]),
-                int(1, "op", &[LOCK_EX, LOCK_EX | LOCK_NB, LOCK_SH, LOCK_SH | LOCK_NB, LOCK_UN]),
-            ],
+            &[fd(&[LOG_APPEND, GATE]), int(1, "op", &[LOCK_EX, LOCK_UN])],
             "one writer at a time, and none while another reads",
         ),
         allow("fdatasync", &[fd(&[LOG_APPEND])], "log.durability = \"always\""),
-        allow("fstat", &[fd(&[LOG_APPEND, LOG_READ])], "the log's size"),
-        allow(
-            "lseek",
-            &[fd(&[LOG_APPEND, LOG_READ]), int(1, "offset", &[0]), int(2, "whence", &[SEEK_END])],
-            "the log's size; pread and appending do not use the position",
-        ),
-        allow("pread64", &[fd(&[LOG_READ])], "whether the last record was cut"),
+        allow("fstat", &[fd(&[LOG_APPEND])], "the log's size"),
+        allow("pread64", &[fd(&[LOG_TAIL])], "whether the last record was cut"),
         allow("ppoll", &[], "waits for its sockets"),
         allow("poll", &[], "the same on processors that have it"),
         allow("shutdown", &[fd(&[CLIENT])], "ends the connection for both halves"),
         allow("close", &[fd_range(0, LAST)], "its own descriptors, at the end"),
-        allow("wait4", &[int(2, "options", &[0, WNOHANG])], "SEND is reaped"),
+        allow("wait4", &[int(2, "options", &[WNOHANG])], "SEND is reaped"),
         allow(
             "prctl",
             &[int(0, "option", &[PR_SET_NAME])],

@@ -30,12 +30,7 @@ pub const DESCRIPTORS: &[Descriptor] = &[
         &[Right::Read, Right::Pread, Right::Flock, Right::Fstat],
     ),
     descriptor(GATE, Kind::Gate, "the gate", &[Right::Flock]),
-    descriptor(
-        RECV,
-        Kind::Channel,
-        "the channel to RECV",
-        &[Right::Read, Right::Write, Right::Event],
-    ),
+    descriptor(RECV, Kind::Channel, "the channel to RECV", &[Right::Read, Right::Event]),
 ];
 
 /// The limits. It writes to no file at all.
@@ -51,7 +46,7 @@ pub use rules::RULES;
 
 #[cfg(target_os = "linux")]
 mod rules {
-    use libc::{LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, PR_SET_NAME, SEEK_END};
+    use libc::{LOCK_EX, LOCK_SH, LOCK_UN, PR_SET_NAME};
 
     use super::super::{NO_ADDRESS, Rule, allow, fd, fd_range, int};
     use super::*;
@@ -59,27 +54,19 @@ mod rules {
     /// The rules.
     pub const RULES: &[Rule] = &[
         allow("recvfrom", &[fd(&[RECV])], "what RECV tells it"),
-        allow("read", &[fd(&[RECV])], "the same"),
-        allow(
-            "sendto",
-            &[fd(&[CLIENT, RECV]), NO_ADDRESS],
-            "frames to the client, answers to RECV",
-        ),
-        allow("write", &[fd(&[CLIENT, REPORT, RECV])], "the same, and log lines"),
+        allow("sendto", &[fd(&[CLIENT]), NO_ADDRESS], "frames to the client"),
+        allow("write", &[fd(&[REPORT])], "log lines"),
         allow(
             "flock",
-            &[
-                fd(&[LOG, GATE]),
-                int(1, "op", &[LOCK_EX, LOCK_EX | LOCK_NB, LOCK_SH, LOCK_SH | LOCK_NB, LOCK_UN]),
-            ],
-            "nobody writes while it reads; a reader that is behind goes through the gate",
+            &[fd(&[LOG]), int(1, "op", &[LOCK_SH, LOCK_UN])],
+            "nobody writes while it reads",
+        ),
+        allow(
+            "flock",
+            &[fd(&[GATE]), int(1, "op", &[LOCK_EX, LOCK_UN])],
+            "a reader that is behind goes through the gate",
         ),
         allow("fstat", &[fd(&[LOG])], "the log's size"),
-        allow(
-            "lseek",
-            &[fd(&[LOG]), int(1, "offset", &[0]), int(2, "whence", &[SEEK_END])],
-            "the log's size; pread does not use the position",
-        ),
         allow("pread64", &[fd(&[LOG])], "the records"),
         allow("ppoll", &[], "waits with SIGUSR1 unblocked; atomically, so that no bell is lost"),
         allow("shutdown", &[fd(&[CLIENT])], "the orderly end after the last frame"),

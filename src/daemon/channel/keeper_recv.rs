@@ -6,7 +6,7 @@
 //! | `Handshake` | RECV | fresh | once |
 //! | `Shaken` or `NotShaken` | keeper | answer to it | once |
 //! | `Join` | RECV | shaken | once |
-//! | `Admitted` + 4 descriptors, or `Refused` | keeper | answer to it | once |
+//! | `Admitted` + 5 descriptors, or `Refused` | keeper | answer to it | once |
 //! | `Ticket` | RECV | admitted | at most once in a minute |
 //! | `Ticket` | keeper | answer to it | |
 //! | `End` | keeper | any | once, last |
@@ -27,6 +27,9 @@ use crate::wire::event::{ByeReason, Refusal};
 /// How often a session may ask for a fresh ticket.
 pub const TICKET_PAUSE: Duration = Duration::from_secs(60);
 
+/// How long the keeper may take to judge a token: others may be before it, and argon2 takes its time.
+pub const VERDICT_PATIENCE: Duration = Duration::from_secs(120);
+
 /// What RECV needs to know; the launcher puts it into the channel before RECV exists.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Settings {
@@ -34,6 +37,8 @@ pub struct Settings {
     pub id: WorkerId,
     /// Where the client comes from.
     pub source: SocketAddr,
+    /// The launcher's process id: RECV's parent.
+    pub launcher: i32,
     /// The room's name.
     pub room: String,
     /// The message of the day.
@@ -106,7 +111,8 @@ pub enum ToRecv {
     },
     /// The client does not know this server's key.
     NotShaken,
-    /// The token is good. Four descriptors come along: log (append), log (read), gate, gate.
+    /// The token is good. Five descriptors come along, in the order of their places in RECV's
+    /// table: log (append), log (read), gate, gate for SEND, log (its last byte).
     Admitted {
         /// Under which name its messages stand.
         name: Name,

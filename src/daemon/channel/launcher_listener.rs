@@ -8,8 +8,6 @@
 //! | `Joined`, `Ended` | launcher | after `Start` | once a worker, `Ended` last |
 //! | `Close` | launcher | pause | once; the listener closes the door and ends |
 
-use std::net::SocketAddr;
-
 use serde::{Deserialize, Serialize};
 
 use super::WorkerId;
@@ -49,8 +47,6 @@ pub enum FromListener {
     Start {
         /// The listener's own number for it; each is larger than the one before.
         id: WorkerId,
-        /// Where it comes from.
-        source: SocketAddr,
     },
     /// A source is turned away from now on.
     Penalty,

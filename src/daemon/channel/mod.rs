@@ -27,11 +27,18 @@ use crate::sys;
 /// The largest message in bytes. A welcome with a long message of the day is the largest there is.
 pub const MESSAGE_MAX: usize = 8192;
 /// The most descriptors one message may carry.
-pub const FDS_MAX: usize = 4;
+pub const FDS_MAX: usize = 5;
 
 /// Names a client's process cluster for as long as the daemon runs; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct WorkerId(pub u64);
+
+impl WorkerId {
+    /// The next number; `None` after the last one there is.
+    pub fn next(self) -> Option<Self> {
+        self.0.checked_add(1).map(Self)
+    }
+}
 
 /// 48 bytes (a Noise message, a ticket) in the form that serde knows.
 pub type Bytes48 = [[u8; 16]; 3];
@@ -167,9 +174,7 @@ impl Channel {
         };
         match length {
             0 => Err(ChannelError::Closed),
-            1..=MESSAGE_MAX => {
-                postcard::from_bytes(&buffer[..length]).map_err(|_| ChannelError::Malformed)
-            }
+            1..=MESSAGE_MAX => parse(&buffer[..length]),
             _ => Err(ChannelError::Malformed),
         }
     }
@@ -187,7 +192,9 @@ impl Channel {
                     done => break done?,
                 }
             };
-            let truncated = got.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC);
+            // Descriptors that did not fit (MSG_CTRUNC) are merely missing: whoever needs them sees
+            // that, and this process being short of descriptors is not the sender's fault.
+            let truncated = got.flags.intersects(MsgFlags::MSG_TRUNC);
             let mut fds = Vec::new();
             // An iterator that fails has nothing to give: the truncation flag says so too.
             for message in got.cmsgs().into_iter().flatten() {
@@ -200,10 +207,16 @@ impl Channel {
         match length {
             0 => Err(ChannelError::Closed),
             _ if truncated => Err(ChannelError::Malformed),
-            _ => postcard::from_bytes(&buffer[..length])
-                .map(|message| Received { message, fds })
-                .map_err(|_| ChannelError::Malformed),
+            _ => parse(&buffer[..length]).map(|message| Received { message, fds }),
         }
+    }
+}
+
+/// A message, with nothing behind it.
+fn parse<M: for<'a> Deserialize<'a>>(bytes: &[u8]) -> Result<M, ChannelError> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((message, [])) => Ok(message),
+        _ => Err(ChannelError::Malformed),
     }
 }
 
@@ -248,6 +261,8 @@ mod tests {
         let (a, b) = Channel::pair().unwrap();
         a.send(&[0xffu8; 64].as_slice(), &[]).unwrap();
         assert_eq!(b.receive::<(String, u8)>().unwrap_err(), ChannelError::Malformed);
+        a.send(&(WorkerId(1), 2u8), &[]).unwrap();
+        assert_eq!(b.receive::<WorkerId>().unwrap_err(), ChannelError::Malformed);
         assert!(a.send(&[0u8; MESSAGE_MAX].as_slice(), &[]).is_err());
         for _ in 0..2 {
             send(a.raw(), &[1; MESSAGE_MAX + 1], MsgFlags::empty()).unwrap();

@@ -8,7 +8,9 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use super::{Keeper, PATIENCE, ROUND, Session, Stage};
-use crate::daemon::channel::keeper_recv::{FromRecv, IssuedTicket, Proof, TICKET_PAUSE, ToRecv};
+use crate::daemon::channel::keeper_recv::{
+    FromRecv, IssuedTicket, Proof, TICKET_PAUSE, ToRecv, VERDICT_PATIENCE,
+};
 use crate::daemon::channel::launcher_keeper::FromKeeper;
 use crate::daemon::channel::launcher_listener::Verdict;
 use crate::daemon::channel::{Bytes48, ChannelError, WorkerId, pack48, unpack48};
@@ -83,6 +85,10 @@ impl Keeper {
             return self.refuse(id, reason, message);
         }
         self.set_stage(id, Stage::Queued { session, secret });
+        // From here on it waits for the keeper, not the keeper for it.
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.deadline = Some(Instant::now() + VERDICT_PATIENCE);
+        }
         self.queue.push_back(id);
     }
 
@@ -155,6 +161,9 @@ impl Keeper {
             let message = format!("this token has {here} sessions already (limits.sessions)");
             return self.refuse(id, Refusal::Sessions, message);
         }
+        if self.members.len() >= self.clients {
+            return self.refuse(id, Refusal::Full, "the room is full (limits.clients)".into());
+        }
         let Some(ticket) = self.ticket_for(token) else { return };
         let files = match self.files.hand_out() {
             Ok(files) => files,
@@ -222,6 +231,9 @@ impl Keeper {
     }
 
     fn violation(&mut self, id: WorkerId, what: &str) {
+        if matches!(self.workers.get(&id).map(|w| &w.stage), None | Some(Stage::Leaving)) {
+            return; // Once is enough.
+        }
         if let Some(worker) = self.workers.get(&id) {
             self.report.warning(format_args!("RECV for {} misbehaves: {what}", worker.source));
         }
@@ -261,10 +273,13 @@ impl Keeper {
         }
     }
 
-    /// RECV is gone: its end of the channel is closed, so the log's descriptors are too.
+    /// RECV is gone: it keeps its end of the channel open to its last moment, and so the log's
+    /// descriptors are closed, too. One that closed it for another reason must not stay: nobody
+    /// could end its session any more.
     fn forget(&mut self, id: WorkerId) {
         self.workers.remove(&id);
         if let Some((_, name)) = self.members.remove(&id) {
+            self.tell(&FromKeeper::Remove { id });
             self.presence.left(&name, Instant::now());
         }
     }

@@ -232,13 +232,8 @@ mod tests {
 
     #[test]
     fn requests_survive_their_lines_and_nothing_else_is_one() {
-        let all = [
-            Request::Status,
-            Request::Reload,
-            Request::Tokens,
-            Request::Pause,
-            Request::Resume,
-        ];
+        let all =
+            [Request::Status, Request::Reload, Request::Tokens, Request::Pause, Request::Resume];
         for request in all.into_iter().chain([Request::Kick("alice".into())]) {
             assert_eq!(Request::parse(&request.encode()), Some(request));
         }

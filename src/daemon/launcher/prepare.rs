@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind as bind_socket, listen,
     setsockopt, socket, sockopt,
 };
 use nix::sys::stat::{FileStat, Mode, fstat};
-use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{Gid, Pid, Uid, fchown, geteuid, getpid, getsid, pipe2, setsid};
 
@@ -194,9 +194,8 @@ pub fn program_path() -> Option<PathBuf> {
 /// This program itself, open: RECV is executed from it. An upgrade that replaces the file does not
 /// change what a running service executes.
 pub fn program() -> Result<OwnedFd, Failure> {
-    let path = program_path().ok_or_else(|| {
-        Failure::new(Exit::Internal, "cannot find this program's own file")
-    })?;
+    let path = program_path()
+        .ok_or_else(|| Failure::new(Exit::Internal, "cannot find this program's own file"))?;
     nix::fcntl::open(&path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(failed("open this program's own file"))
 }

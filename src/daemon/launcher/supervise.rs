@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{Shutdown, shutdown};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, getpid};
 
@@ -40,6 +41,9 @@ const GOODBYE: Duration = Duration::from_millis(1500);
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// A listener that lived this long is not one that crashes at once.
 const SETTLED: Duration = Duration::from_secs(30);
+/// How long the bell rests after a ring, for each worker and at most: about what waking one costs.
+const BELL_REST: Duration = Duration::from_micros(20);
+const BELL_REST_MAX: Duration = Duration::from_millis(20);
 /// Room for a title that names a client: `papayad: recv NAME [ADDRESS]:PORT`.
 const TITLE_ROOM: usize = 112;
 /// Messages taken from one channel before the others have their turn.
@@ -68,6 +72,8 @@ pub struct Supervisor {
     keeper: KeeperChild,
     door: Door,
     back_off: Duration,
+    /// The door was opened again before its listener had closed it.
+    reopen: bool,
     /// A listener that was killed in order to start one with new limits.
     renewing: Option<Pid>,
     workers: Workers,
@@ -77,6 +83,9 @@ pub struct Supervisor {
     /// What the listener could not be told yet; bounded by the number of workers.
     untold: VecDeque<ToListener>,
     locks: Locks,
+    bell_rests_until: Instant,
+    /// The bell has to be rung although nobody pulled it.
+    bell_due: bool,
     tokens: u32,
     /// What is in force in the launcher; `None` before it is.
     confined: Option<Report>,
@@ -110,12 +119,15 @@ impl Supervisor {
             keeper,
             door: Door::Closed,
             back_off: BACK_OFF.0,
+            reopen: false,
             renewing: None,
             workers: Workers::default(),
             removed: HashSet::new(),
             next_id: WorkerId(1),
             untold: VecDeque::new(),
             locks: Locks::open(files),
+            bell_rests_until: Instant::now(),
+            bell_due: false,
             tokens,
             confined: None,
             counters: Counters::default(),
@@ -152,6 +164,8 @@ impl Supervisor {
         let ignored = [Signal::SIGUSR1, Signal::SIGPIPE];
         signal::apply(&signal::Plan { noted: &noted, ignored: &ignored, defaulted: &[] })
             .map_err(failed("set signals up"))?;
+        // Whoever ended before signals were noted.
+        self.reap();
         self.log(Severity::Info, &confined.to_string());
         if !self.was_root {
             self.log(
@@ -219,15 +233,22 @@ impl Supervisor {
         let restart = if let Door::Restarting(at) = self.door { Some(at) } else { None };
         let locks = if self.workers.is_empty() { None } else { self.locks.next_due() };
         let stop = self.stop.as_ref().map(|(end, _)| *end);
-        let due =
-            [restart, locks, stop, self.plumbing.control.next_due()].into_iter().flatten().min();
+        let bell_rests = self.bell_rests_until > Instant::now();
+        let bell = (bell_rests || self.bell_due).then_some(self.bell_rests_until);
+        let due = [restart, locks, stop, bell, self.plumbing.control.next_due()];
+        let due = due.into_iter().flatten().min();
         let limit = due.map(|due| due.saturating_duration_since(Instant::now()));
         let read = PollFlags::POLLIN;
         let mut fds = vec![
-            PollFd::new(self.plumbing.bell.0.as_fd(), read),
+            PollFd::new(
+                self.plumbing.bell.0.as_fd(),
+                if bell_rests { PollFlags::empty() } else { read },
+            ),
             PollFd::new(self.plumbing.report.0.as_fd(), read),
-            PollFd::new(self.keeper.channel.as_fd(), read),
         ];
+        if self.stop.is_none() {
+            fds.push(PollFd::new(self.keeper.channel.as_fd(), read));
+        }
         if let Door::Open { channel, .. } = &self.door {
             let room = if self.untold.is_empty() { PollFlags::empty() } else { PollFlags::POLLOUT };
             fds.push(PollFd::new(channel.as_fd(), read | room));
@@ -243,9 +264,15 @@ impl Supervisor {
 
     // The bell ---------------------------------------------------------------------------------
 
-    /// One ring for all that was written since the last one: only SENDs listen.
+    /// One ring for all that was written since the last one: only SENDs listen. The first one is
+    /// immediate; the next waits a moment that grows with the number of listeners, since each ring
+    /// wakes them all: so the bell takes at most a part of the machine, whoever pulls it.
     fn ring(&mut self) {
-        let mut rung = false;
+        let now = Instant::now();
+        if now < self.bell_rests_until {
+            return;
+        }
+        let mut rung = std::mem::take(&mut self.bell_due);
         let mut buffer = [0u8; 4096];
         while let Ok(length) = nix::unistd::read(&self.plumbing.bell.0, &mut buffer) {
             rung |= length > 0;
@@ -256,6 +283,8 @@ impl Supervisor {
         if rung {
             // Process 0 is this process group. The keeper, of another user, is left out.
             let _ = kill(Pid::from_raw(0), Signal::SIGUSR1);
+            let rest = BELL_REST * u32::try_from(self.workers.len()).unwrap_or(u32::MAX);
+            self.bell_rests_until = now + rest.min(BELL_REST_MAX);
         }
     }
 
@@ -282,8 +311,32 @@ impl Supervisor {
             self.reload();
         }
         if signal::take(Signal::SIGCHLD) {
-            while let Some(status) = sys::process::reap() {
-                self.reaped(status);
+            self.reap();
+        }
+    }
+
+    fn reap(&mut self) {
+        let mut any = false;
+        while let Some(status) = sys::process::reap() {
+            self.reaped(status);
+            any = true;
+        }
+        if any {
+            self.sweep();
+        }
+    }
+
+    /// Ends processes that this one was handed when their parent ended: a SEND whose RECV is gone,
+    /// or what an attacker made of one. They are own children, not reaped yet, so their numbers
+    /// cannot be somebody else's.
+    fn sweep(&self) {
+        let listener = if let Door::Open { pid, .. } = self.door { Some(pid) } else { None };
+        for pid in sys::process::children() {
+            let known = pid == self.keeper.pid
+                || Some(pid) == listener
+                || self.workers.id_of(pid).is_some();
+            if !known {
+                let _ = kill(pid, Signal::SIGKILL);
             }
         }
     }
@@ -298,10 +351,12 @@ impl Supervisor {
             self.listener_ended(status);
         } else if let Some((id, worker)) = self.workers.remove(pid) {
             self.worker_ended(id, &worker, status);
-        } else if let WaitStatus::Signaled(..) = status {
-            // A SEND whose RECV went first.
-            let text = format!("process {pid} ended ({})", describe(status));
-            self.log(Severity::Info, &text);
+        } else if let WaitStatus::Signaled(_, signal, _) = status {
+            // A SEND whose RECV went first: the kernel ends it with SIGKILL, so that is no news.
+            let severity =
+                if signal == Signal::SIGKILL { Severity::Debug } else { Severity::Warning };
+            let text = format!("SEND, process {pid}, ended ({})", describe(status));
+            self.log(severity, &text);
         }
     }
 
@@ -317,6 +372,8 @@ impl Supervisor {
         self.journal.line(severity, &text);
         self.counters.ended(verdict);
         self.untold.push_back(ToListener::Ended(id, verdict));
+        // It may have ended between its last record and the bell.
+        self.bell_due |= worker.member.is_some();
     }
 
     /// Begins the end of the service: everyone is told, and then killed.
@@ -338,6 +395,9 @@ impl Supervisor {
             for pid in pids {
                 self.remove_process(pid);
             }
+        }
+        if late {
+            self.sweep();
         }
         late || (self.workers.is_empty() && !matches!(self.door, Door::Open { .. }))
     }
@@ -399,6 +459,9 @@ impl Supervisor {
         };
         if let WaitStatus::Exited(_, 0) = status {
             self.door = Door::Closed;
+            if std::mem::take(&mut self.reopen) {
+                return self.open_door();
+            }
             if self.stop.is_none() {
                 self.log(Severity::Notice, "the door is closed; `papayad resume` opens it");
             }
@@ -431,13 +494,20 @@ impl Supervisor {
         for _ in 0..ROUND {
             let Door::Open { channel, .. } = &self.door else { return };
             match channel.receive_fds::<FromListener>() {
-                Ok(got) => match (got.message, got.fds.into_iter().next()) {
-                    (FromListener::Start { id, source }, Some(client)) if id >= self.next_id => {
-                        self.start_worker(id, source, client);
+                Ok(got) => {
+                    let full = self.workers.len() >= self.workers_max();
+                    match (got.message, got.fds.into_iter().next()) {
+                        (FromListener::Penalty, None) => self.counters.penalties += 1,
+                        (FromListener::Start { id }, Some(client))
+                            if id >= self.next_id && !full =>
+                        {
+                            let Some(next) = id.next() else { return self.distrust_listener() };
+                            self.next_id = next;
+                            self.start_worker(id, client);
+                        }
+                        _ => return self.distrust_listener(),
                     }
-                    (FromListener::Penalty, None) => self.counters.penalties += 1,
-                    _ => return self.distrust_listener(),
-                },
+                }
                 Err(ChannelError::WouldBlock | ChannelError::Closed) => return,
                 Err(_) => return self.distrust_listener(),
             }
@@ -466,13 +536,11 @@ impl Supervisor {
 
     // Workers ----------------------------------------------------------------------------------
 
-    fn start_worker(&mut self, id: WorkerId, source: SocketAddr, client: OwnedFd) {
-        self.next_id = WorkerId(id.0 + 1);
-        if self.workers.len() >= self.workers_max() {
-            // The listener counts too; this holds even if somebody else speaks in its place.
-            self.untold.push_back(ToListener::Ended(id, Verdict::Orderly));
-            return self.log(Severity::Warning, "the listener asks for more workers than allowed");
-        }
+    fn start_worker(&mut self, id: WorkerId, client: OwnedFd) {
+        // A client that is gone already has no address, and needs no worker.
+        let Some(source) = listener::peer(&client) else {
+            return self.untold.push_back(ToListener::Ended(id, Verdict::Orderly));
+        };
         match self.spawn_worker(id, source, &client) {
             Ok(pid) => {
                 let since = Instant::now();
@@ -486,6 +554,7 @@ impl Supervisor {
         }
     }
 
+    /// The listener counts too; this holds even if somebody else speaks in its place.
     fn workers_max(&self) -> usize {
         self.config.limits.clients as usize + self.config.limits.startups.full as usize
     }
@@ -516,6 +585,7 @@ impl Supervisor {
         Settings {
             id,
             source,
+            launcher: getpid().as_raw(),
             room: room.name.clone(),
             motd: room.motd.clone(),
             message_bytes: limits.message_bytes,
@@ -534,8 +604,12 @@ impl Supervisor {
         for _ in 0..ROUND {
             match self.keeper.channel.receive::<FromKeeper>() {
                 Ok(message) => self.keeper_says(message),
-                // Its end is seen when it is reaped.
-                Err(_) => return,
+                Err(ChannelError::WouldBlock) => return,
+                Err(_) => {
+                    // It is reaped in a moment; until then its channel would wake us for ever.
+                    let what = "the keeper is gone; without it nobody can join";
+                    return self.end(Err(Failure::new(Exit::Internal, what)));
+                }
             }
         }
     }
@@ -651,9 +725,14 @@ impl Supervisor {
 
     fn pause(&mut self) -> String {
         let Door::Open { channel, .. } = &self.door else {
+            // No listener runs that could do it.
+            for socket in &self.plumbing.sockets {
+                let _ = shutdown(socket.as_raw_fd(), Shutdown::Read);
+            }
             self.door = Door::Closed;
-            return "the door is closed already\n".into();
+            return "the door is closed\n".into();
         };
+        self.reopen = false;
         match channel.send(&ToListener::Close, &[]) {
             Ok(()) => "the door closes; whoever is connected stays\n".into(),
             Err(problem) => format!("error: the listener does not answer: {problem}\n"),
@@ -662,7 +741,9 @@ impl Supervisor {
 
     fn resume(&mut self) -> String {
         if matches!(self.door, Door::Open { .. }) {
-            return "the door is open already\n".into();
+            // It may be about to close.
+            self.reopen = true;
+            return "the door is open\n".into();
         }
         self.open_door();
         match self.door {
@@ -731,8 +812,10 @@ impl Supervisor {
             self.config.sandbox.clone(),
         );
         let presence = self.config.log.presence;
+        let (clients, startups) = (self.config.limits.clients, self.config.limits.startups);
         self.config = Config { listen, identity, paths, sandbox, ..new };
         self.config.log.presence = presence;
+        (self.config.limits.clients, self.config.limits.startups) = (clients, startups);
         if limits_changed && let Door::Open { pid, .. } = self.door {
             // The sockets stay open, so connections wait while a listener with the new limits starts.
             let _ = kill(pid, Signal::SIGKILL);

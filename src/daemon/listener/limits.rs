@@ -16,6 +16,8 @@ use crate::daemon::channel::launcher_listener::Verdict;
 
 /// A prefix may hold as many clients as this many full sources.
 const SOURCES_PER_PREFIX: u32 = 16;
+/// A prefix may have this part of all start-ups.
+const START_UPS_SHARE: u32 = 4;
 /// The most sources that are remembered for what they did.
 const PENALTIES_MAX: usize = 4096;
 const BITES_FROM: Duration = Duration::from_secs(15);
@@ -94,6 +96,7 @@ pub struct Limits {
     limits: config::Limits,
     clients: BTreeMap<WorkerId, Client>,
     starting: u32,
+    starting_near: HashMap<Network, u32>,
     sources: HashMap<Network, u32>,
     prefixes: HashMap<Network, u32>,
     blames: HashMap<Network, Blame>,
@@ -108,6 +111,7 @@ impl Limits {
             limits: limits.clone(),
             clients: BTreeMap::new(),
             starting: 0,
+            starting_near: HashMap::new(),
             sources: HashMap::new(),
             prefixes: HashMap::new(),
             blames: HashMap::new(),
@@ -137,6 +141,8 @@ impl Limits {
             "its source has too many connections (limits.per_source)"
         } else if near >= self.limits.per_source.saturating_mul(SOURCES_PER_PREFIX) {
             "its network has too many connections (limits.per_source)"
+        } else if self.starting_near.get(&prefix).copied().unwrap_or(0) >= self.start_ups_near() {
+            "too many clients of its network have not shown a token yet (limits.startups)"
         } else if dice() < self.drop_percent() {
             "too many clients have not shown a token yet (limits.startups)"
         } else {
@@ -158,6 +164,11 @@ impl Limits {
         }
     }
 
+    /// One network cannot take all places of those who have not shown a token.
+    fn start_ups_near(&self) -> u32 {
+        (self.limits.startups.full / START_UPS_SHARE).max(1)
+    }
+
     fn news(&mut self, source: Network, now: Instant) -> bool {
         if self.told.get(&source).is_some_and(|last| now.duration_since(*last) < NEWS) {
             return false;
@@ -175,6 +186,7 @@ impl Limits {
         *self.sources.entry(client.source).or_default() += 1;
         *self.prefixes.entry(client.prefix).or_default() += 1;
         self.starting += 1;
+        *self.starting_near.entry(client.prefix).or_default() += 1;
         self.clients.insert(id, client);
     }
 
@@ -184,6 +196,7 @@ impl Limits {
             && !std::mem::replace(&mut client.joined, true)
         {
             self.starting -= 1;
+            release(&mut self.starting_near, client.prefix);
         }
     }
 
@@ -192,6 +205,7 @@ impl Limits {
         let client = self.clients.remove(&id)?;
         if !client.joined {
             self.starting -= 1;
+            release(&mut self.starting_near, client.prefix);
         }
         release(&mut self.sources, client.source);
         release(&mut self.prefixes, client.prefix);
@@ -288,7 +302,7 @@ mod tests {
         let mut verdicts = Vec::new();
         for n in 0..21 {
             verdicts.push(table.drop_percent());
-            table.started(WorkerId(n), from("192.0.2.1"));
+            table.started(WorkerId(n), from(&format!("192.0.{n}.1")));
         }
         assert_eq!(verdicts[..10], [0; 10]);
         assert_eq!((verdicts[10], verdicts[15], verdicts[20]), (30, 65, 100));
@@ -296,6 +310,22 @@ mod tests {
         // Whoever showed a token is no start-up any more.
         (0..20).for_each(|n| table.joined(WorkerId(n)));
         assert!(table.allow(from("192.0.2.1"), now, || 99).is_ok());
+    }
+
+    #[test]
+    fn one_network_cannot_take_all_places_of_start_ups() {
+        let (mut table, now) = limits(|l| {
+            l.per_source = 1000;
+            l.startups = config::Startups { begin: 100, percent: 30, full: 100 };
+        });
+        for n in 0..25 {
+            assert_eq!(table.allow(from(&format!("2001:db8:0:{n}::1")), now, || 99), Ok(()));
+            table.started(WorkerId(n), from(&format!("2001:db8:0:{n}::1")));
+        }
+        assert!(table.allow(from("2001:db8:0:99::1"), now, || 99).is_err());
+        assert!(table.allow(from("2001:db8:1::1"), now, || 99).is_ok());
+        table.joined(WorkerId(0));
+        assert!(table.allow(from("2001:db8:0:99::1"), now, || 99).is_ok());
     }
 
     #[test]

@@ -7,7 +7,9 @@ use nix::sys::signal::Signal;
 
 use super::input::Input;
 use super::{End, Recv, read_client, send_client};
-use crate::daemon::channel::keeper_recv::{FromRecv, IssuedTicket, Proof, ToRecv};
+use crate::daemon::channel::keeper_recv::{
+    FromRecv, IssuedTicket, Proof, ToRecv, VERDICT_PATIENCE,
+};
 use crate::daemon::channel::{pack48, unpack48};
 use crate::sys::signal;
 use crate::token::{Name, Role};
@@ -17,6 +19,9 @@ use crate::wire::event::{ByeReason, Event, Refusal};
 use crate::wire::frame::{HEADER, TAG};
 use crate::wire::handshake::{self, HELLO_LEN, HelloError, Status};
 
+/// Where in a hello its version stands.
+const VERSION_AT: usize = handshake::MAGIC.len();
+
 /// A client whose token the keeper accepted, and what came with that.
 pub(super) struct Guest {
     pub name: Name,
@@ -25,8 +30,8 @@ pub(super) struct Guest {
     pub start: Start,
     pub input: Input,
     pub sealer: Sealer,
-    /// Log (append), log (read), gate for RECV, gate for SEND.
-    pub files: [OwnedFd; 4],
+    /// Log (append), log (read), gate, gate for SEND, log (its last byte).
+    pub files: [OwnedFd; 5],
 }
 
 impl Guest {
@@ -44,8 +49,9 @@ impl Guest {
         let start = join.start;
         recv.ask_keeper(&request(&join))?;
         drop(join);
-        let (admitted, fds) = await_verdict(recv, &mut sealer, deadline)?;
-        let files = <[OwnedFd; 4]>::try_from(fds).map_err(|_| End::Garbage("no descriptors"))?;
+        let verdict_by = Instant::now() + VERDICT_PATIENCE;
+        let (admitted, fds) = await_verdict(recv, &mut sealer, verdict_by)?;
+        let files = <[OwnedFd; 5]>::try_from(fds).map_err(|_| End::Garbage("no descriptors"))?;
         let Admitted { name, role, ticket } = admitted;
         Ok(Self { name, role, ticket, start, input, sealer, files })
     }
@@ -62,7 +68,9 @@ fn read_hello(recv: &Recv, deadline: Instant) -> Result<[u8; 48], End> {
         }
         if ready.client {
             length += read_client(&recv.client, &mut hello[length..])?.unwrap_or(0);
-            if !handshake::hello_prefix_ok(&hello[..length]) {
+            // Another version's hello may be shorter: its number is answered as soon as it is there.
+            let foreign = length > VERSION_AT && hello[VERSION_AT] != handshake::VERSION;
+            if foreign || !handshake::hello_prefix_ok(&hello[..length]) {
                 return Err(wrong_hello(recv, &hello, length));
             }
         }
@@ -72,7 +80,7 @@ fn read_hello(recv: &Recv, deadline: Instant) -> Result<[u8; 48], End> {
 
 /// Tells a client of another version which one is spoken here; others are not answered.
 fn wrong_hello(recv: &Recv, hello: &[u8; HELLO_LEN], length: usize) -> End {
-    if length > 4 && matches!(handshake::parse_hello(hello), Err(HelloError::Version(_))) {
+    if length > VERSION_AT && matches!(handshake::parse_hello(hello), Err(HelloError::Version(_))) {
         let _ = send_client(&recv.client, &[Status::Version as u8, handshake::VERSION]);
     }
     End::Garbage("what it sent first is no hello of this protocol")

@@ -40,8 +40,20 @@ impl Input {
         }
     }
 
-    /// Where the next bytes from the client belong. Never empty: a full buffer holds a whole frame,
-    /// and [`Input::unseal`] takes those out.
+    /// Whether there is room for more bytes: not while a whole frame waits for the lines before it.
+    pub fn has_space(&self) -> bool {
+        self.sealed_length < self.sealed.len()
+    }
+
+    /// Wipes everything, the key included, in a process that must not have it.
+    pub fn forget(&mut self) {
+        self.opener = Opener::new([0; 32]);
+        self.plain.zeroize();
+        self.sealed.zeroize();
+        (self.sealed_length, self.plain_start, self.plain_length) = (0, 0, 0);
+    }
+
+    /// Where the next bytes from the client belong; see [`Input::has_space`].
     pub fn space(&mut self) -> &mut [u8] {
         &mut self.sealed[self.sealed_length..]
     }

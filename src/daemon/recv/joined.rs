@@ -66,15 +66,21 @@ struct Member {
 /// Serves an accepted client to its end.
 pub(super) fn serve(recv: Recv, guest: Guest) -> Result<u8, End> {
     match Member::begin(recv, guest) {
-        Ok(mut member) => match member.converse() {
-            End::Failed(problem) => Err(End::Failed(problem)),
-            End::Garbage(what) => {
-                member.recv.report.notice(what);
-                Ok(0)
-            }
-            End::SendGone => Ok(member.account_for_send()),
-            _ => Ok(0),
-        },
+        Ok(mut member) => {
+            let outcome = match member.converse() {
+                End::Failed(problem) => Err(End::Failed(problem)),
+                End::Garbage(what) => {
+                    member.recv.report.notice(what);
+                    Ok(0)
+                }
+                End::SendGone => Ok(member.account_for_send()),
+                _ => Ok(0),
+            };
+            // Only the process's end may close it: the keeper takes that for the proof that nothing
+            // more will be appended, and lets the session's next connection in.
+            std::mem::forget(member.recv.keeper);
+            outcome
+        }
         Err(End::Refused) => Ok(0),
         Err(end) => Err(end),
     }
@@ -83,9 +89,9 @@ pub(super) fn serve(recv: Recv, guest: Guest) -> Result<u8, End> {
 impl Member {
     /// Finds where to begin, forks SEND, and gives up what was only needed for that.
     fn begin(mut recv: Recv, guest: Guest) -> Result<Self, End> {
-        let Guest { name, role, ticket, start, input, mut sealer, files } = guest;
+        let Guest { name, role, ticket, start, mut input, mut sealer, files } = guest;
         check_numbers(&files)?;
-        let [append, read, gate, send_gate] = files;
+        let [append, read, gate, send_gate, tail] = files;
         let reader = Reader::new(ReaderFds { log: read, gate: send_gate }, Offset(0));
         let found = begin_at(&reader, start);
         let (from, end) = match found {
@@ -97,8 +103,8 @@ impl Member {
         };
         let ReaderFds { log: read, gate: send_gate } = reader.into_fds();
         let welcome = welcome(&recv, &name, role, &ticket, from, end);
-        let (send, send_pid) = fork_send(&recv, &name, from, sealer, welcome)?;
-        drop(send_gate);
+        let (send, send_pid) = fork_send(&recv, &name, from, sealer, welcome, &mut input)?;
+        drop((read, send_gate));
         let who = label(name.as_str(), recv.settings.source);
         sys::title::set(&format!("recv {who}"));
         recv.report = Reporter::new(format!("recv {who}"));
@@ -111,7 +117,7 @@ impl Member {
             name,
             role,
             input,
-            log: Appender::new(AppenderFds { log: append, tail: read, gate }),
+            log: Appender::new(AppenderFds { log: append, tail, gate }),
             batch: Batch::with_capacity(capacity),
             ids: Vec::new(),
             send,
@@ -173,11 +179,16 @@ impl Member {
         if keeper {
             self.hear_keeper()?;
         }
-        if client && let Some(length) = read_client(&self.recv.client, self.input.space())? {
+        if client
+            && self.input.has_space()
+            && let Some(length) = read_client(&self.recv.client, self.input.space())?
+        {
             self.input.filled(length);
         }
-        self.take_lines()?;
+        // What was said before a line that ends the session was said: it is stored first.
+        let taken = self.take_lines();
         self.append();
+        taken?;
         if self.sync_due.is_some_and(|due| due <= Instant::now()) {
             self.sync();
         }
@@ -189,7 +200,7 @@ impl Member {
         let held = if self.unsaid.is_empty() { self.allowance.held_for() } else { None };
         let sync = self.sync_due.map(|due| due.saturating_duration_since(Instant::now()));
         let limit = held.into_iter().chain(sync).min();
-        let listen = self.unsaid.is_empty() && held.is_none();
+        let listen = self.unsaid.is_empty() && held.is_none() && self.input.has_space();
         let client = if listen { PollFlags::POLLIN } else { PollFlags::empty() };
         // Of SEND's end only its closing matters, and room when there is something to say.
         let room = if self.unsaid.is_empty() { PollFlags::empty() } else { PollFlags::POLLOUT };
@@ -394,10 +405,10 @@ impl Member {
 }
 
 /// The descriptors must have the numbers that the policies name.
-fn check_numbers(files: &[OwnedFd; 4]) -> Result<(), End> {
-    use policy::recv::{GATE, LOG_APPEND, LOG_READ, SEND_GATE};
-    let numbers: [RawFd; 4] = files.each_ref().map(AsRawFd::as_raw_fd);
-    if numbers == [LOG_APPEND, LOG_READ, GATE, SEND_GATE] {
+fn check_numbers(files: &[OwnedFd; 5]) -> Result<(), End> {
+    use policy::recv::{GATE, LOG_APPEND, LOG_READ, LOG_TAIL, SEND_GATE};
+    let numbers: [RawFd; 5] = files.each_ref().map(AsRawFd::as_raw_fd);
+    if numbers == [LOG_APPEND, LOG_READ, GATE, SEND_GATE, LOG_TAIL] {
         Ok(())
     } else {
         Err(End::Failed(StartError::Table("the log's descriptors have other numbers")))
@@ -459,6 +470,7 @@ fn fork_send(
     from: Offset,
     sealer: Sealer,
     welcome: Event,
+    input: &mut Input,
 ) -> Result<(Channel, Pid), End> {
     let (mine, theirs) = Channel::pair().map_err(StartError::from)?;
     if (mine.raw(), theirs.raw()) != (policy::recv::SEND, policy::recv::SEND_END) {
@@ -472,7 +484,12 @@ fn fork_send(
         welcome,
         require: recv.settings.require,
     };
-    let pid = sys::process::fork_role(|| send::run(start)).map_err(StartError::from)?;
+    let child = || {
+        // SEND must not have the receive key, nor the token that was received with it.
+        input.forget();
+        send::run(start)
+    };
+    let pid = sys::process::fork_role(child).map_err(StartError::from)?;
     Ok((mine, pid))
 }
 

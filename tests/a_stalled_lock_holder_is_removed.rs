@@ -1,0 +1,145 @@
+//! Who holds the log's lock and does not go on is removed, and the room goes on without losing a
+//! word; a holder that is not of the service is named, and nobody is killed for it.
+#![allow(clippy::unwrap_used)]
+
+#[path = "common/people.rs"]
+mod people;
+#[path = "common/random.rs"]
+mod random;
+#[path = "common/service.rs"]
+mod service;
+
+use std::fs::File;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use papayachat::token::Token;
+use people::{Person, read_token};
+use random::Random;
+use service::{Service, descendants};
+
+/// Every append waits for the disk inside the lock: so it is held most of the time.
+const BUSY: &str =
+    "[limits]\nrate = \"1000000/s\"\nburst = 10000\n[log]\ndurability = \"always\"\n";
+/// How often a process is stopped in the hope to find it inside the lock.
+const TRIES: usize = 50_000;
+const STOPS_MAX: usize = 10_000_000;
+
+/// Stops a process at a moment at which it holds one of the room's locks.
+fn stop_inside(pid: i32) {
+    let mut random = Random::new(7);
+    let signal = |signal| kill(Pid::from_raw(pid), signal).unwrap();
+    for _ in 0..TRIES {
+        signal(Signal::SIGSTOP);
+        assert!((0..STOPS_MAX).any(|_| state(pid) == "T"), "process {pid} does not stop");
+        if holds_a_lock(pid) {
+            return;
+        }
+        signal(Signal::SIGCONT);
+        for _ in 0..random.below(20_000) {
+            std::hint::spin_loop();
+        }
+    }
+    panic!("process {pid} was never found inside the lock");
+}
+
+fn state(pid: i32) -> String {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat[stat.rfind(')').unwrap() + 1..].split_ascii_whitespace().next().unwrap().to_owned()
+}
+
+/// By the kernel's list (proc_locks(5)): `1: FLOCK ADVISORY WRITE 123 fe:00:456 0 EOF`, with `->`
+/// for those who wait. The service's processes lock nothing but the log and its gate.
+fn holds_a_lock(pid: i32) -> bool {
+    let list = std::fs::read_to_string("/proc/locks").unwrap();
+    list.lines().any(|line| {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        words.get(1) == Some(&"FLOCK") && words.get(4) == Some(&pid.to_string().as_str())
+    })
+}
+
+/// Talks until told to stop; whoever it was, and what was said.
+fn talk(server: std::net::SocketAddr, token: &Token, over: &AtomicBool) -> (Person, Vec<String>) {
+    let mut person = Person::join(server, token);
+    let mut said = Vec::new();
+    while !over.load(Ordering::Relaxed) {
+        said.push(format!("line {}", said.len()));
+        person.say_all(said.last().cloned());
+    }
+    (person, said)
+}
+
+/// The RECV of somebody who is here once.
+fn recv_of(service: &Service, name: &str) -> i32 {
+    let here =
+        |clients: &[serde_json::Value]| clients.iter().filter(|c| c["name"] == name).count() == 1;
+    service.wait_for_status(|_, clients| here(clients));
+    service.recvs_of(name)[0]
+}
+
+/// `recv` or `send` in the hands of the test, stopped inside the lock.
+fn stalled(which: &str) {
+    let mut service = Service::start(BUSY);
+    let address = service.address();
+    let names = ["alice", "bob", "carol"];
+    let tokens = names.map(|name| read_token(&service.token(name, &[])));
+    let over = AtomicBool::new(false);
+    let everyone = thread::scope(|scope| {
+        let talkers = tokens.each_ref().map(|token| scope.spawn(|| talk(address, token, &over)));
+        let recv = recv_of(&service, "alice");
+        let victim = match which {
+            "send" => descendants(recv)[0].0,
+            _ => recv,
+        };
+        stop_inside(victim);
+        let line = service.wait_for_line("holds the log's lock and lets nobody in; removed");
+        assert!(line.contains("recv alice"), "{line}");
+        service.wait_for_line("recv alice");
+        assert_ne!(recv_of(&service, "alice"), recv);
+        over.store(true, Ordering::Relaxed);
+        talkers.map(|talker| talker.join().unwrap())
+    });
+    let log = service.messages_among_torn();
+    for (name, (person, said)) in names.iter().zip(&everyone) {
+        let stored = log.iter().filter(|m| m.from == *name).map(|m| &m.text);
+        assert!(stored.eq(said), "{name}: not every line is there once and in order");
+        assert_eq!(person.returns, usize::from(*name == "alice"), "{name}");
+    }
+}
+
+#[test]
+fn a_recv_that_stalls_inside_the_lock_is_removed_and_its_client_comes_back() {
+    stalled("recv");
+}
+
+#[test]
+fn a_send_that_stalls_inside_the_lock_is_removed_and_its_client_comes_back() {
+    stalled("send");
+}
+
+#[test]
+fn a_foreign_holder_is_named_and_nobody_is_killed_for_it() {
+    let mut service = Service::start("");
+    let (alice, bob) = (service.token("alice", &[]), service.token("bob", &[]));
+    let mut alice = Person::join(service.address(), &read_token(&alice));
+    let mut bob = Person::join(service.address(), &read_token(&bob));
+    let before = [recv_of(&service, "alice"), recv_of(&service, "bob")];
+    let log = File::open(service.state.join("room.log")).unwrap();
+    let lock = Flock::lock(log, FlockArg::LockExclusive).unwrap();
+    alice.say("does anybody hear me?");
+    let own = std::process::id();
+    let expected = format!("process {own}, which is not of this service, holds the log's lock");
+    thread::scope(|scope| {
+        // Somebody has to work the client's connection while the log is waited for.
+        let talker = scope.spawn(|| alice.say_all(["still here".to_owned()]));
+        service.wait_for_line(&expected);
+        drop(lock);
+        talker.join().unwrap();
+    });
+    bob.until(|bob, _| bob.seen.len() == 2);
+    assert_eq!([recv_of(&service, "alice"), recv_of(&service, "bob")], before);
+    assert_eq!((alice.returns, bob.returns), (0, 0));
+}

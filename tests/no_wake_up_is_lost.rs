@@ -1,0 +1,104 @@
+//! One message after a pause of any length reaches a reader that was about to fall asleep, without
+//! a second message: the bell that rings between SEND's last look and its sleep is not lost.
+#![allow(clippy::unwrap_used)]
+
+#[path = "common/people.rs"]
+mod people;
+#[path = "common/random.rs"]
+mod random;
+#[path = "common/service.rs"]
+mod service;
+
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal, raise};
+use papayachat::client::session::Step;
+use papayachat::sys::signal;
+use people::{Person, read_token};
+use random::Random;
+use service::Service;
+
+const ROUNDS: usize = 3_000;
+/// How often a reader asks before a message counts as lost, and how long each time.
+const POLLS: usize = 60;
+const POLL: Duration = Duration::from_secs(1);
+/// The longest pause before a message, in turns of an empty loop: more than SEND takes to send a
+/// line and to fall asleep.
+const PAUSE: usize = 100_000;
+
+#[test]
+fn every_single_message_wakes_an_idle_reader() {
+    // Nobody else may ring: neither presence records nor a second message.
+    let limits = "[limits]\nrate = \"1000000/s\"\nburst = 10000\n[log]\npresence = false\n";
+    let service = Service::start(limits);
+    let (alice, bob) = (service.token("alice", &[]), service.token("bob", &[]));
+    let mut alice = Person::join(service.address(), &read_token(&alice));
+    let mut bob = Person::join(service.address(), &read_token(&bob));
+    let mut random = Random::new(3);
+    for round in 0..ROUNDS {
+        for _ in 0..random.below(PAUSE) {
+            std::hint::spin_loop();
+        }
+        alice.say(&round.to_string());
+        alice.until(|alice, _| alice.session.unacknowledged().is_empty());
+        assert!(hears(&mut bob, round + 1), "message {round} did not wake the reader");
+    }
+    let heard: Vec<usize> = bob.seen.iter().map(|m| m.text.parse().unwrap()).collect();
+    assert!(heard.iter().copied().eq(0..ROUNDS));
+}
+
+/// Whether the reader gets its `count`th message within a bounded number of polls.
+fn hears(reader: &mut Person, count: usize) -> bool {
+    for _ in 0..POLLS {
+        match reader.session.step(None, Some(Instant::now() + POLL)).unwrap() {
+            Step::Happened(happening) => drop(reader.note(happening)),
+            Step::TimedOut | Step::Woken => {}
+        }
+        if reader.seen.len() >= count {
+            return true;
+        }
+    }
+    false
+}
+
+#[test]
+fn a_bell_between_the_look_and_the_sleep_ends_the_sleep() {
+    prepare();
+    for _ in 0..100 {
+        signal::take(Signal::SIGUSR1);
+        ring();
+        assert!(!signal::pending(Signal::SIGUSR1), "it waits for the sleep");
+        let began = Instant::now();
+        signal::wait(&mut [], Some(service::PATIENCE)).unwrap();
+        assert!(began.elapsed() < service::PATIENCE);
+        assert!(signal::take(Signal::SIGUSR1));
+    }
+}
+
+/// The test of the tests above: with the same bell, a sleep that opens the mask before it sleeps,
+/// in two steps, as the original's `pause()`, sleeps on.
+#[test]
+fn without_the_atomic_mask_that_bell_is_lost() {
+    prepare();
+    let mut open = SigSet::empty();
+    open.add(Signal::SIGUSR1);
+    signal::take(Signal::SIGUSR1);
+    open.thread_unblock().unwrap();
+    ring();
+    assert_eq!(poll(&mut [], PollTimeout::from(50_u16)), Ok(0), "nothing ended the sleep");
+    assert!(signal::take(Signal::SIGUSR1), "though the bell had rung");
+}
+
+/// Sets this thread's mask and the process's handler as SEND does.
+fn prepare() {
+    static ONCE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _once = ONCE.lock().unwrap();
+    signal::apply(&signal::Plan { noted: &[Signal::SIGUSR1], ignored: &[], defaulted: &[] })
+        .unwrap();
+}
+
+/// Rings for this thread alone.
+fn ring() {
+    raise(Signal::SIGUSR1).unwrap();
+}

@@ -1,0 +1,393 @@
+//! Promise: what can be ended alone ends alone. A client's two processes die together and nobody
+//! else notices; the door can be closed, broken and opened while everyone talks; tokens are taken
+//! back at once; and what was changed in the configuration is taken over or named.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "common/processes.rs"]
+mod processes;
+#[path = "common/raw_client.rs"]
+mod raw_client;
+#[path = "common/service.rs"]
+mod service;
+
+use std::fs;
+use std::io::ErrorKind;
+use std::net::TcpStream;
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+
+use nix::sys::signal::Signal;
+use papayachat::token::Token;
+use papayachat::wire::event::{ByeReason, Event, Refusal};
+use processes::{Process, below, no_zombie_stays, titled, wait_until};
+use raw_client::{RawClient, connect, join_line, read_to_end, read_token};
+use service::{PATIENCE, Service};
+
+struct Room {
+    service: Service,
+    alice: RawClient,
+    bob: RawClient,
+    said: usize,
+}
+
+impl Room {
+    fn open(more: &str) -> Self {
+        let service = Service::start(more);
+        let join = |name: &str| {
+            let token = read_token(&service.token(name, &[]));
+            RawClient::join(service.port, &token, 1).0
+        };
+        let (alice, bob) = (join("alice"), join("bob"));
+        Self { service, alice, bob, said: 0 }
+    }
+
+    /// Both hear what either says: through both RECVs, both SENDs and the bell.
+    fn talk(&mut self) {
+        for _ in 0..2 {
+            self.said += 1;
+            let text = format!("word {:04}", self.said);
+            let (one, other) = (&mut self.alice, &mut self.bob);
+            let speaker = if self.said % 2 == 0 { &mut *one } else { &mut *other };
+            speaker.say(&format!("m{}", self.said), &text);
+            one.hear(&text);
+            other.hear(&text);
+        }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.service.dir.path().join(format!("{name}.token"))
+    }
+
+    /// Somebody new can join.
+    fn carol_joins(&self) -> RawClient {
+        let file = self.file("carol");
+        if !file.exists() {
+            self.service.token("carol", &[]);
+        }
+        RawClient::join(self.service.port, &read_token(&file), 1).0
+    }
+
+    fn is_refused(&self) -> bool {
+        match TcpStream::connect(("127.0.0.1", self.service.port)) {
+            Err(e) if e.kind() == ErrorKind::ConnectionRefused => true,
+            Err(e) => panic!("neither refused nor served: {e}"),
+            Ok(_) => false,
+        }
+    }
+}
+
+fn bye(client: &mut RawClient) -> (ByeReason, bool, String) {
+    let mut events = client.events_to_end();
+    match events.pop() {
+        Some(Event::Bye { reason, retry, message }) => (reason, retry, message),
+        other => panic!("no goodbye but {other:?}"),
+    }
+}
+
+#[test]
+fn a_clients_two_processes_die_together_and_nobody_else_notices() {
+    for (victim, other) in [("recv carol", "send carol"), ("send carol", "recv carol")] {
+        for signal in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGSEGV] {
+            let mut room = Room::open("");
+            let mut carol = room.carol_joins();
+            let victim = titled(&room.service, &format!("papayad: {victim}"));
+            let other = titled(&room.service, &format!("papayad: {other}"));
+            let rest: Vec<Process> =
+                below(&room.service).into_iter().filter(|p| !p.title.contains("carol")).collect();
+            victim.signal(signal);
+            victim.wait_gone();
+            other.wait_gone();
+            carol.events_to_end();
+            room.talk();
+            assert!(rest.iter().all(|p| p.exists() && !p.is_zombie()));
+            no_zombie_stays(&room.service);
+            room.service.wait_for_status(|s, clients| s["clients"] == 2 && clients.len() == 2);
+            // She comes back as if nothing had been.
+            room.carol_joins();
+            room.talk();
+        }
+    }
+}
+
+#[test]
+fn a_send_that_its_filter_killed_is_held_against_the_client() {
+    let mut room = Room::open("[limits]\npenalties = true");
+    let mut carol = room.carol_joins();
+    titled(&room.service, "papayad: send carol").signal(Signal::SIGSYS);
+    carol.events_to_end();
+    room.service.wait_for_line("its SEND was killed by SIGSYS");
+    room.service.wait_for_line("is turned away for");
+    room.talk();
+}
+
+#[test]
+fn a_broken_listener_is_replaced_and_nobody_who_is_connected_is_touched() {
+    let mut room = Room::open("");
+    let clients = |room: &Room| -> Vec<Process> {
+        let named = |p: &Process| p.title.contains("recv") || p.title.contains("send");
+        below(&room.service).into_iter().filter(named).collect()
+    };
+    let before = clients(&room);
+    for signal in [Signal::SIGKILL, Signal::SIGSEGV] {
+        let listener = titled(&room.service, "papayad: listener");
+        listener.signal(signal);
+        let line = room.service.wait_for_line("the listener ended");
+        assert!(line.contains(signal.as_str()) && line.contains("nobody"), "{line}");
+        room.talk();
+        listener.wait_gone();
+        // Connections wait for the new listener, or are let go and come again; they do not hang.
+        let mut carol = room.carol_joins();
+        carol.say("1", "in again");
+        room.alice.hear("in again");
+        let next = titled(&room.service, "papayad: listener");
+        assert_ne!(next.pid, listener.pid);
+    }
+    assert!(before.iter().all(Process::exists));
+}
+
+#[test]
+fn the_door_closes_for_new_connections_only_and_opens_on_the_same_port() {
+    let mut room = Room::open("");
+    let port = room.service.port;
+    type Close = fn(&Room);
+    let ways: [Close; 2] = [
+        |room| drop(room.service.admin_ok(&["pause"])),
+        |room| titled(&room.service, "papayad: listener").signal(Signal::SIGTERM),
+    ];
+    for close in ways {
+        close(&room);
+        room.service.wait_for_status(|s, _| s["door"] == "closed");
+        assert!(room.is_refused());
+        room.talk();
+        // Nobody else can take its place meanwhile.
+        let taken = std::net::TcpListener::bind(("127.0.0.1", port));
+        assert!(taken.is_err(), "another program has the port");
+        assert!(room.is_refused());
+        // Closed is closed: also when it is said again, and after tokens were read again.
+        room.service.admin_ok(&["pause"]);
+        room.service.signal(Signal::SIGHUP);
+        room.service.wait_for_line("the configuration was read again");
+        assert!(room.is_refused());
+        room.service.admin_ok(&["resume"]);
+        room.service.wait_for_line("the door is open again");
+        let mut carol = room.carol_joins();
+        carol.say("1", "through the door");
+        room.bob.hear("through the door");
+        room.talk();
+        drop(carol);
+    }
+    let (state, _) = room.service.status();
+    assert_eq!(state["addresses"][0], format!("127.0.0.1:{port}"));
+}
+
+#[test]
+fn a_pause_while_the_listener_is_broken_closes_the_door_too() {
+    let mut room = Room::open("");
+    // Crash it until the pause before the next start is long enough to be met.
+    for _ in 0..5 {
+        titled(&room.service, "papayad: listener").signal(Signal::SIGKILL);
+        room.service.wait_for_line("the listener ended");
+    }
+    room.service.admin_ok(&["pause"]);
+    room.service.wait_for_status(|s, _| s["door"] == "closed");
+    assert!(room.is_refused(), "connections hang instead of being refused");
+    room.talk();
+    room.service.admin_ok(&["resume"]);
+    room.carol_joins();
+    room.talk();
+}
+
+#[test]
+fn kick_ends_the_sessions_of_a_name_or_one_process() {
+    let mut room = Room::open("");
+    let mut carol = room.carol_joins();
+    let mut second = {
+        let token = read_token(&room.file("carol"));
+        RawClient::join(room.service.port, &token, 2).0
+    };
+    room.service.admin_ok(&["kick", "carol"]);
+    for client in [&mut carol, &mut second] {
+        let (reason, retry, message) = bye(client);
+        assert_eq!((reason, retry), (ByeReason::Kicked, false), "{message}");
+    }
+    room.service.wait_for_line("carol was kicked (2 sessions)");
+    room.talk();
+    let mut carol = room.carol_joins();
+    let pid = titled(&room.service, "papayad: recv carol").pid.to_string();
+    room.service.admin_ok(&["kick", &pid]);
+    assert_eq!(bye(&mut carol).0, ByeReason::Kicked);
+    room.service.wait_for_status(|_, clients| clients.len() == 2);
+    let nobody = room.service.admin(&["kick", "dave"]);
+    assert_eq!(nobody.status.code(), Some(69));
+    assert!(String::from_utf8_lossy(&nobody.stderr).contains("dave"));
+    room.talk();
+}
+
+#[test]
+fn a_token_that_is_revoked_or_over_ends_its_session_at_once() {
+    let mut room = Room::open("");
+    let mut carol = room.carol_joins();
+    room.service.admin_ok(&["token", "revoke", "carol"]);
+    let (reason, retry, message) = bye(&mut carol);
+    assert_eq!((reason, retry), (ByeReason::Revoked, false));
+    assert!(message.contains("revoked"), "{message}");
+    let again = |room: &Room, name: &str| {
+        let token = read_token(&room.file(name));
+        let mut client = RawClient::shake(room.service.port, &token);
+        client.say_bytes(join_line(&token, 1, "").as_bytes());
+        client.events_to_end()
+    };
+    let events = again(&room, "carol");
+    let refused = |events: &[Event], why: Refusal| {
+        assert!(matches!(events, [Event::Refused { reason, .. }] if *reason == why), "{events:?}");
+    };
+    refused(&events, Refusal::Revoked);
+
+    let file = room.service.token("dave", &["--expires", "3s"]);
+    let (mut dave, welcome) = RawClient::join(room.service.port, &read_token(&file), 1);
+    let (reason, retry, message) = bye(&mut dave);
+    assert_eq!((reason, retry), (ByeReason::Expired, false));
+    assert!(message.contains("over"), "{message}");
+    refused(&again(&room, "dave"), Refusal::Expired);
+    // Its ticket was made for hours, and opens nothing either.
+    let token = read_token(&file);
+    let mut client = RawClient::shake(room.service.port, &token);
+    let hex = papayachat::wire::hex::encode(&welcome.ticket.0);
+    let line = join_line(&token, 1, "");
+    let secret = papayachat::wire::hex::encode(&token.secret.0);
+    let line = line.replace("\"secret\"", "\"ticket\"").replace(secret.as_str(), &hex);
+    client.say_bytes(line.as_bytes());
+    refused(&client.events_to_end(), Refusal::Expired);
+    room.talk();
+}
+
+#[test]
+fn sighup_takes_over_what_it_can_and_names_what_it_cannot() {
+    let mut room = Room::open("");
+    let before = fs::read_to_string(&room.service.config).unwrap();
+    let changed = before
+        .replace("127.0.0.1:0", "127.0.0.1:1")
+        .replace("penalties = false", "penalties = false\nmessage_bytes = 64")
+        + "[room]\nmotd = \"new words\"\n";
+    fs::write(&room.service.config, changed).unwrap();
+    // A token that was written without asking the service: SIGHUP is enough.
+    room.service.signal(Signal::SIGHUP);
+    let line = room.service.wait_for_line("the configuration was read again");
+    assert!(line.contains("listen") && line.contains("needs a restart"), "{line}");
+    room.service.wait_for_line("can join");
+    room.talk();
+    let carol_file = room.service.token("carol", &[]);
+    let (mut carol, welcome) = RawClient::join(room.service.port, &read_token(&carol_file), 1);
+    assert_eq!((welcome.message_bytes, welcome.motd.as_str()), (64, "new words"));
+    carol.say("1", &"x".repeat(65));
+    assert!(matches!(carol.event(), Some(Event::Rejected { .. })));
+    // The limits are the listener's too: one client too many is turned away.
+    let text = fs::read_to_string(&room.service.config).unwrap();
+    let full = text.replace("per_source = 1000", "per_source = 1000\nclients = 3");
+    fs::write(&room.service.config, full).unwrap();
+    room.service.signal(Signal::SIGHUP);
+    room.service.wait_for_line("the configuration was read again");
+    wait_until("a fourth client is told that the room is full", || {
+        read_to_end(&mut closing(room.service.port)) == [1]
+    });
+    room.talk();
+}
+
+/// A connection that says nothing, and wants nothing but the first answer.
+fn closing(port: u16) -> TcpStream {
+    let stream = connect(port);
+    let _ = stream.shutdown(std::net::Shutdown::Write);
+    stream
+}
+
+#[test]
+fn tokens_added_at_once_by_many_all_stand_in_the_file() {
+    let service = Service::start("");
+    let names: Vec<String> = (0..8).map(|n| format!("user{n}")).collect();
+    let adding: Vec<std::process::Child> = names
+        .iter()
+        .map(|name| {
+            std::process::Command::new(service::PAPAYAD)
+                .args(["token", "add", name])
+                .env("PAPAYAD_CONFIG", &service.config)
+                .stdout(std::process::Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    let tokens: Vec<Token> = adding
+        .into_iter()
+        .map(|one| {
+            let output = one.wait_with_output().unwrap();
+            assert!(output.status.success());
+            Token::parse(&String::from_utf8(output.stdout).unwrap()).unwrap()
+        })
+        .collect();
+    let listed = service.admin_ok(&["token", "list", "--json"]);
+    for name in &names {
+        let entry = format!("\"name\":\"{name}\"");
+        assert_eq!(listed.matches(&entry).count(), 1, "{listed}");
+    }
+    // And the running service knows each of them.
+    for token in &tokens {
+        RawClient::join(service.port, token, 1);
+    }
+    let left = fs::read_dir(service.dir.path().join("state")).unwrap();
+    let left: Vec<String> = left
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .filter(|n| n.contains(".new"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn syslog_gets_the_same_lines_also_after_its_restart() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::Builder::new().prefix("papaya-test-").tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let path = dir.path().join("log");
+    let bind = || {
+        let socket = UnixDatagram::bind(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket
+    };
+    let first = bind();
+    let more = format!("[syslog]\nfacility = \"daemon\"\nsocket = \"{}\"", path.display());
+    let mut room = Room::open(&more);
+    let until = |socket: &UnixDatagram, text: &str| -> Vec<String> {
+        let mut lines = Vec::new();
+        loop {
+            let mut buffer = [0; 4096];
+            let length = socket.recv(&mut buffer).expect("a line for syslog");
+            let line = String::from_utf8(buffer[..length].to_vec()).unwrap();
+            let last = line.contains(text);
+            lines.push(line);
+            if last {
+                return lines;
+            }
+        }
+    };
+    room.talk();
+    let lines = until(&first, "recv bob");
+    let pid = room.service.launcher.id();
+    assert!(lines.iter().all(|l| l.contains(&format!(" papayad[{pid}]: "))), "{lines:?}");
+    // The priority is facility daemon (3), and the severity of each.
+    let level = |text: &str| lines.iter().find(|l| l.contains(text)).unwrap()[..4].to_owned();
+    assert_eq!(level("serves room"), "<29>");
+    assert_eq!(level("recv bob"), "<30>");
+    for line in &lines {
+        let words = line.split_once("]: ").unwrap().1;
+        let same = format!("papayad: {words}");
+        let shown = room.service.log_so_far().contains(&same);
+        assert!(shown, "{same:?} is not in the foreground's log");
+    }
+    drop(first);
+    fs::remove_file(&path).unwrap();
+    room.talk();
+    let second = bind();
+    // Each kick is a line; one of them is the first that goes through.
+    room.service.admin_ok(&["kick", "bob"]);
+    until(&second, "bob");
+    assert!(titled(&room.service, "papayad: recv alice").exists());
+}
