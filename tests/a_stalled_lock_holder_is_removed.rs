@@ -8,58 +8,18 @@ mod people;
 mod random;
 #[path = "common/service.rs"]
 mod service;
+#[path = "common/stall.rs"]
+mod stall;
 
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use nix::fcntl::{Flock, FlockArg};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use papayachat::token::Token;
 use people::{Person, read_token};
-use random::Random;
 use service::{Service, descendants};
-
-/// Every append waits for the disk inside the lock: so it is held most of the time.
-const BUSY: &str =
-    "[limits]\nrate = \"1000000/s\"\nburst = 10000\n[log]\ndurability = \"always\"\n";
-/// How often a process is stopped in the hope to find it inside the lock.
-const TRIES: usize = 50_000;
-const STOPS_MAX: usize = 10_000_000;
-
-/// Stops a process at a moment at which it holds one of the room's locks.
-fn stop_inside(pid: i32) {
-    let mut random = Random::new(7);
-    let signal = |signal| kill(Pid::from_raw(pid), signal).unwrap();
-    for _ in 0..TRIES {
-        signal(Signal::SIGSTOP);
-        assert!((0..STOPS_MAX).any(|_| state(pid) == "T"), "process {pid} does not stop");
-        if holds_a_lock(pid) {
-            return;
-        }
-        signal(Signal::SIGCONT);
-        for _ in 0..random.below(20_000) {
-            std::hint::spin_loop();
-        }
-    }
-    panic!("process {pid} was never found inside the lock");
-}
-
-fn state(pid: i32) -> String {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    stat[stat.rfind(')').unwrap() + 1..].split_ascii_whitespace().next().unwrap().to_owned()
-}
-
-/// By the kernel's list (proc_locks(5)): `1: FLOCK ADVISORY WRITE 123 fe:00:456 0 EOF`, with `->`
-/// for those who wait. The service's processes lock nothing but the log and its gate.
-fn holds_a_lock(pid: i32) -> bool {
-    let list = std::fs::read_to_string("/proc/locks").unwrap();
-    list.lines().any(|line| {
-        let words: Vec<&str> = line.split_ascii_whitespace().collect();
-        words.get(1) == Some(&"FLOCK") && words.get(4) == Some(&pid.to_string().as_str())
-    })
-}
+use stall::{ALWAYS, stop_inside};
 
 /// Talks until told to stop; whoever it was, and what was said.
 fn talk(server: std::net::SocketAddr, token: &Token, over: &AtomicBool) -> (Person, Vec<String>) {
@@ -82,7 +42,8 @@ fn recv_of(service: &Service, name: &str) -> i32 {
 
 /// `recv` or `send` in the hands of the test, stopped inside the lock.
 fn stalled(which: &str) {
-    let mut service = Service::start(BUSY);
+    let mut service =
+        Service::start(&format!("[limits]\nrate = \"1000000/s\"\nburst = 10000\n{ALWAYS}"));
     let address = service.address();
     let names = ["alice", "bob", "carol"];
     let tokens = names.map(|name| read_token(&service.token(name, &[])));

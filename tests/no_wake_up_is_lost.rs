@@ -8,15 +8,24 @@ mod people;
 mod random;
 #[path = "common/service.rs"]
 mod service;
+#[path = "common/stall.rs"]
+mod stall;
+#[path = "common/texts.rs"]
+mod texts;
 
+use std::fs::File;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal, raise};
-use papayachat::client::session::Step;
+use nix::sys::signal::{SigSet, Signal, kill, raise};
+use nix::unistd::Pid;
+use papayachat::client::session::{Options, Step};
+use papayachat::room::offset::Offset;
 use papayachat::sys::signal;
+use papayachat::wire::command::Start;
 use people::{Person, read_token};
 use random::Random;
+use serde_json::Value;
 use service::Service;
 
 const ROUNDS: usize = 3_000;
@@ -60,6 +69,40 @@ fn hears(reader: &mut Person, count: usize) -> bool {
         }
     }
     false
+}
+
+/// A RECV that dies between storing and ringing: what it stored must not wait for the next message.
+#[test]
+fn what_a_killed_recv_had_stored_is_rung_for() {
+    let limits = format!("[limits]\nrate = \"1000000/s\"\nburst = 10000\n{}", stall::ALWAYS);
+    let service = Service::start(&limits);
+    let (alice, bob) = (service.token("alice", &[]), service.token("bob", &[]));
+    let said = service.dir.path().join("said");
+    std::fs::write(&said, texts::lines(50_000).join("\n")).unwrap();
+    // The answer to a ping would wake its SEND, too.
+    let options = Options {
+        ping_every: Duration::from_secs(3600),
+        ..people::hurried(Start::From(Offset(0)))
+    };
+    let mut bob = Person::join_with(service.address(), &read_token(&bob), options).unwrap();
+    for _ in 0..5 {
+        let mut send = service.papaya(&alice, "send", &[]);
+        let mut send = send.stdin(File::open(&said).unwrap()).spawn().unwrap();
+        let is_alice = |c: &Value| c["name"] == "alice";
+        let (_, here) = service.wait_for_status(|_, clients| clients.iter().any(is_alice));
+        let recv = here.iter().find(|c| is_alice(c)).unwrap()["pid"].as_i64().unwrap() as i32;
+        stall::stop_inside(recv);
+        // The client must not come back: it would ring.
+        send.kill().unwrap();
+        send.wait().unwrap();
+        kill(Pid::from_raw(recv), Signal::SIGKILL).unwrap();
+        service.wait_for_status(|_, clients| !clients.iter().any(is_alice));
+        let stored = service.messages_among_torn();
+        while bob.seen.len() < stored.len() {
+            bob.next();
+        }
+        assert!(bob.seen == stored);
+    }
 }
 
 #[test]

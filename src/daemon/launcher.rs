@@ -62,6 +62,7 @@ struct Plumbing {
 pub fn run(config: Config, config_path: &Path, leashed: bool) -> Result<(), Failure> {
     let users = users(&config)?;
     prepare::own_session(users.as_ref())?;
+    signal::let_faults_kill().map_err(prepare::failed("set signals up"))?;
     let mut journal = Journal::open(&config.syslog);
     let (plumbing, keeper) = begin(&config, users.as_ref(), &mut journal)?;
     match &users {

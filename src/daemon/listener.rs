@@ -4,6 +4,7 @@
 //! reads a byte from a client, has no key, and cannot start a process. Killing it touches nobody
 //! who is connected: SIGTERM closes the door, anything else is a crash, and it is started again.
 
+pub mod door;
 pub mod limits;
 
 use std::convert::Infallible;
@@ -207,7 +208,7 @@ impl Listener {
     /// nobody else can take the port, and listening again needs no root.
     fn close_door(&self, why: &str) -> ! {
         for socket in &self.sockets {
-            if let Err(cause) = shutdown(socket.as_raw_fd(), Shutdown::Read) {
+            if let Err(cause) = door::close(socket) {
                 self.report.error(format_args!("the door does not close: {}", cause.desc()));
             }
         }

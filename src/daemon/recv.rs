@@ -116,6 +116,7 @@ impl Recv {
         std::mem::forget(stderr); // Stays open for good: it is where log lines go.
         check_types(&client, &keeper)?;
         let launcher = getppid();
+        signal::let_faults_kill()?;
         start::begin("recv -", &[Signal::SIGTERM], launcher)?;
         let keeper = Channel::from_fd(keeper);
         let settings = match keeper.receive::<ToRecv>() {

@@ -65,7 +65,7 @@ pub enum TokensError {
     Taken(Name),
     /// No good token has this name or id.
     Unknown(String),
-    /// There are [`TOKENS_MAX`] lines already.
+    /// There are `TOKENS_MAX` lines already.
     Full,
     /// The hash could not be computed.
     Hash(String),

@@ -56,6 +56,13 @@ fn set(signals: &[Signal], handler: SigHandler) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Gives faults back to the system's default action: the runtime's handler for stack overflows
+/// would have to undo itself first, which no filter allows, so that a crash would look like a
+/// forbidden call. Inherited by fork; to be called before the confinement.
+pub fn let_faults_kill() -> Result<(), Errno> {
+    set(&[Signal::SIGSEGV, Signal::SIGBUS], SigHandler::SigDfl)
+}
+
 /// Whether `signal` came since the last call for it.
 pub fn take(signal: Signal) -> bool {
     HANDLED

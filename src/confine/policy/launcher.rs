@@ -73,8 +73,17 @@ mod rules {
             &[],
             "where a client comes from, which the listener need not be believed",
         ),
-        allow("shutdown", &[], "closes the door while no listener runs"),
+        allow(
+            "shutdown",
+            &[int(1, "how", &[libc::SHUT_RD])],
+            "closes the door while no listener runs",
+        ),
         allow("listen", &[], "opens the door, and opens it again"),
+        allow(
+            "setsockopt",
+            &[int(1, "level", &[libc::SOL_SOCKET]), int(2, "option", &[libc::SO_REUSEADDR])],
+            "the same: while the door is closed nobody else may take its address",
+        ),
         allow("sendmsg", &[], "descriptors to the keeper and the listener, lines to syslog"),
         allow("recvmsg", &[], "connections from the listener"),
         allow("sendto", &[], "the same without descriptors"),

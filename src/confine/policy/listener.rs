@@ -58,7 +58,7 @@ pub use rules::RULES;
 
 #[cfg(target_os = "linux")]
 mod rules {
-    use libc::{SHUT_RD, SHUT_WR, SOCK_CLOEXEC, SOCK_NONBLOCK};
+    use libc::{SHUT_RD, SHUT_WR, SO_REUSEADDR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOL_SOCKET};
 
     use super::super::{Arg, NO_ADDRESS, Rule, allow, fd, fd_range, int};
     use super::*;
@@ -85,6 +85,11 @@ mod rules {
             "shutdown",
             &[SOCKET, int(1, "how", &[SHUT_RD, SHUT_WR])],
             "closes the door without giving the address up; ends a connection turned away",
+        ),
+        allow(
+            "setsockopt",
+            &[LISTENING, int(1, "level", &[SOL_SOCKET]), int(2, "option", &[SO_REUSEADDR])],
+            "while the door is closed nobody else may take its address",
         ),
         allow("close", &[SOCKET], "a connection that was handed on or turned away"),
     ];

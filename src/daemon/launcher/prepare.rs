@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind as bind_socket, listen,
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind as bind_socket, getsockname,
     setsockopt, socket, sockopt,
 };
 use nix::sys::stat::{FileStat, Mode, fstat};
@@ -20,11 +20,10 @@ use nix::unistd::{Gid, Pid, Uid, fchown, geteuid, getpid, getsid, pipe2, setsid}
 use super::Users;
 use crate::config::Config;
 use crate::confine::identity::{self, Ids};
+use crate::daemon::listener::door;
 use crate::exit::{Exit, Failure};
 use crate::sys::{self, signal};
 
-/// Connections that may wait for the listener.
-const BACKLOG: i32 = 1024;
 /// After so many seconds of silence the kernel asks whether a client is still there …
 const KEEPALIVE_IDLE: u32 = 60;
 /// … this often, in seconds …
@@ -105,13 +104,19 @@ fn bind_one(address: SocketAddr) -> Result<OwnedFd, Errno> {
     #[cfg(target_os = "linux")]
     setsockopt(&fd, sockopt::TcpUserTimeout, &(1000 * (KEEPALIVE_IDLE + 4 * KEEPALIVE_INTERVAL)))?;
     bind_socket(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
-    reopen(&fd)?;
+    if address.port() == 0 {
+        // A port that the system chose is lost when the door is closed, one that was asked for is
+        // not: ask for it, while this socket keeps others from it.
+        let chosen = getsockname::<SockaddrStorage>(fd.as_raw_fd())?;
+        let port = chosen.as_sockaddr_in().map(|a| a.port());
+        let port = port.or_else(|| chosen.as_sockaddr_in6().map(|a| a.port()));
+        return bind_one(SocketAddr::new(
+            address.ip(),
+            port.filter(|p| *p != 0).ok_or(Errno::EINVAL)?,
+        ));
+    }
+    door::open(&fd)?;
     Ok(fd)
-}
-
-/// Listens, or listens again after the door was closed: needs no root, the address is bound.
-pub fn reopen(socket: &OwnedFd) -> Result<(), Errno> {
-    listen(socket, Backlog::new(BACKLOG)?)
 }
 
 fn cannot_bind(address: SocketAddr) -> impl Fn(Errno) -> Failure {

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::socket::{Shutdown, shutdown};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, getpid};
 
@@ -19,7 +18,7 @@ use super::control::Request;
 use super::counters::Counters;
 use super::journal::Journal;
 use super::locks::{Locks, parent_of};
-use super::prepare::{self, failed};
+use super::prepare::failed;
 use super::workers::{Worker, Workers, verdict};
 use super::{KeeperChild, Plumbing, Start};
 use crate::config::Config;
@@ -76,6 +75,8 @@ pub struct Supervisor {
     reopen: bool,
     /// A listener that was killed in order to start one with new limits.
     renewing: Option<Pid>,
+    /// The listener was told to close the door, and has not ended yet.
+    pausing: bool,
     workers: Workers,
     /// Workers that the launcher killed itself, because they had to go.
     removed: HashSet<Pid>,
@@ -121,6 +122,7 @@ impl Supervisor {
             back_off: BACK_OFF.0,
             reopen: false,
             renewing: None,
+            pausing: false,
             workers: Workers::default(),
             removed: HashSet::new(),
             next_id: WorkerId(1),
@@ -418,7 +420,7 @@ impl Supervisor {
             return;
         }
         for index in 0..self.plumbing.sockets.len() {
-            if let Err(cause) = prepare::reopen(&self.plumbing.sockets[index]) {
+            if let Err(cause) = listener::door::open(&self.plumbing.sockets[index]) {
                 let text = format!("the door does not open: {}", cause.desc());
                 self.log(Severity::Error, &text);
             }
@@ -457,14 +459,22 @@ impl Supervisor {
             Door::Open { since, .. } => *since,
             _ => return,
         };
+        // What it accepted before it ended is served.
+        self.take_connections();
+        let pausing = std::mem::take(&mut self.pausing);
+        let reopen = std::mem::take(&mut self.reopen);
         if let WaitStatus::Exited(_, 0) = status {
             self.door = Door::Closed;
-            if std::mem::take(&mut self.reopen) {
+            if reopen {
                 return self.open_door();
             }
             if self.stop.is_none() {
                 self.log(Severity::Notice, "the door is closed; `papayad resume` opens it");
             }
+            return;
+        }
+        if pausing && !reopen {
+            self.close_door();
             return;
         }
         if self.renewing.take() == status.pid() {
@@ -491,8 +501,15 @@ impl Supervisor {
     }
 
     fn hear_listener(&mut self) {
+        if !self.take_connections() {
+            self.distrust_listener();
+        }
+    }
+
+    /// Starts workers for what the listener handed over; whether it keeps to the protocol.
+    fn take_connections(&mut self) -> bool {
         for _ in 0..ROUND {
-            let Door::Open { channel, .. } = &self.door else { return };
+            let Door::Open { channel, .. } = &self.door else { return true };
             match channel.receive_fds::<FromListener>() {
                 Ok(got) => {
                     let full = self.workers.len() >= self.workers_max();
@@ -501,17 +518,18 @@ impl Supervisor {
                         (FromListener::Start { id }, Some(client))
                             if id >= self.next_id && !full =>
                         {
-                            let Some(next) = id.next() else { return self.distrust_listener() };
+                            let Some(next) = id.next() else { return false };
                             self.next_id = next;
                             self.start_worker(id, client);
                         }
-                        _ => return self.distrust_listener(),
+                        _ => return false,
                     }
                 }
-                Err(ChannelError::WouldBlock | ChannelError::Closed) => return,
-                Err(_) => return self.distrust_listener(),
+                Err(ChannelError::WouldBlock | ChannelError::Closed) => return true,
+                Err(_) => return false,
             }
         }
+        true
     }
 
     /// A listener that says what no listener says is killed, and so started again.
@@ -724,25 +742,39 @@ impl Supervisor {
     }
 
     fn pause(&mut self) -> String {
-        let Door::Open { channel, .. } = &self.door else {
-            // No listener runs that could do it.
-            for socket in &self.plumbing.sockets {
-                let _ = shutdown(socket.as_raw_fd(), Shutdown::Read);
-            }
-            self.door = Door::Closed;
-            return "the door is closed\n".into();
+        let channel = match &self.door {
+            Door::Open { channel, .. } => channel,
+            Door::Restarting(_) => return self.close_door(),
+            Door::Closed => return "the door is closed already\n".into(),
         };
         self.reopen = false;
         match channel.send(&ToListener::Close, &[]) {
-            Ok(()) => "the door closes; whoever is connected stays\n".into(),
+            // A listener that crashes first is not started again.
+            Ok(()) | Err(ChannelError::Closed) => {
+                self.pausing = true;
+                "the door closes; whoever is connected stays\n".into()
+            }
             Err(problem) => format!("error: the listener does not answer: {problem}\n"),
         }
+    }
+
+    /// Closes the door while there is no listener to do it.
+    fn close_door(&mut self) -> String {
+        self.door = Door::Closed;
+        for index in 0..self.plumbing.sockets.len() {
+            if let Err(cause) = listener::door::close(&self.plumbing.sockets[index]) {
+                let text = format!("the door does not close: {}", cause.desc());
+                self.log(Severity::Error, &text);
+            }
+        }
+        self.log(Severity::Notice, "the door is closed; `papayad resume` opens it");
+        "the door is closed; whoever is connected stays\n".into()
     }
 
     fn resume(&mut self) -> String {
         if matches!(self.door, Door::Open { .. }) {
             // It may be about to close.
-            self.reopen = true;
+            self.reopen = self.pausing;
             return "the door is open\n".into();
         }
         self.open_door();

@@ -4,7 +4,7 @@
 //! Sources are single IPv4 addresses and IPv6 /64 networks, what one customer is given; prefixes
 //! are /24 and /48. Penalties follow sshd's (PerSourcePenalties): they add up, bite from 15 s on,
 //! and end after 10 minutes at the latest. The table's size is bounded by the configured limits
-//! and by [`PENALTIES_MAX`].
+//! and by `PENALTIES_MAX`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
