@@ -65,6 +65,13 @@ enum Command {
     Pause(Configured),
     /// Open the door again
     Resume(Configured),
+    /// Compare the running service with what it must be; exits 77 on any difference
+    Doctor(super::doctor::Doctor),
+    /// What each process of the service may do
+    Sandbox {
+        #[command(subcommand)]
+        action: super::sandbox::Action,
+    },
     /// A room of your own on this machine, a token, and you in it; nothing stays behind
     Demo(super::demo::Demo),
 }
@@ -93,6 +100,16 @@ enum LogAction {
         #[command(flatten)]
         configured: Configured,
     },
+    /// Make the log append-only in the file system, as the service does when it starts as root
+    Seal(Configured),
+    /// Let root cut or remove the log again; the next start of the service seals it
+    Unseal {
+        /// Also while the service runs
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        configured: Configured,
+    },
 }
 
 impl LogAction {
@@ -104,6 +121,8 @@ impl LogAction {
                 let start = log::Start { from: from.map(Offset), since: *since };
                 log::export(&configured.load()?, &mut out, start, *json)
             }
+            Self::Seal(configured) => super::seal::seal(&configured.load()?),
+            Self::Unseal { force, configured } => super::seal::unseal(&configured.load()?, *force),
         }
     }
 }
@@ -119,6 +138,8 @@ impl Cli {
                 return check::check(&configured.config, &mut std::io::stdout().lock(), *json);
             }
             Command::Log { action } => return action.run(),
+            Command::Doctor(doctor) => return super::doctor::run(doctor),
+            Command::Sandbox { action } => return super::sandbox::run(action),
             Command::Run(run) => super::run::run(run),
             Command::Token { action } => super::token::run(action),
             Command::Status(status) => super::service::status(status),

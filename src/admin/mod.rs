@@ -3,8 +3,11 @@
 pub mod check;
 mod cli;
 mod demo;
+mod doctor;
 pub mod log;
 mod run;
+mod sandbox;
+mod seal;
 mod service;
 mod token;
 

@@ -71,6 +71,17 @@ fn print_service(service: &Value) {
     );
     println!("room {} on {}", text(service, "room"), text(service, "addresses"));
     println!("{}", text(service, "sandbox"));
+    let (counters, refusals) = (&service["counters"], &service["counters"]["refusals"]);
+    println!(
+        "since its start: {} joins; refused: {} without a token, {} with a bad one, {} too slow; \
+         {} penalties, {} violations",
+        text(counters, "joins"),
+        text(refusals, "no_token"),
+        text(refusals, "bad_token"),
+        text(refusals, "too_slow"),
+        text(counters, "penalties"),
+        text(counters, "violations"),
+    );
 }
 
 /// A value as a person reads it; nothing in it can control the terminal.

@@ -64,12 +64,13 @@ pub(super) fn available() -> std::io::Result<Level> {
     Ok(level((abi > 0).then_some(abi), true))
 }
 
-/// The second stage of a process that is already confined: only the filter can get tighter.
+/// The second stage of a process that is already confined: limits and filter get tighter.
 fn tighten(role: Role, context: &Context<'_>) -> Result<Report, ConfineError> {
     let earlier = context
         .earlier
         .ok_or(ConfineError::Misused { role, what: "needs the report of the stage before it" })?;
     let program = Program::compile(role)?;
+    limit(role, context)?;
     program.load(role)?;
     Ok(Report { role, calls: program.calls, ..earlier.clone() })
 }

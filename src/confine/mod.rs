@@ -62,6 +62,27 @@ impl fmt::Display for Role {
     }
 }
 
+/// The word names no role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownRole;
+
+impl fmt::Display for UnknownRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a role; write one of")?;
+        Role::ALL.into_iter().try_for_each(|role| write!(f, " {role}"))
+    }
+}
+
+impl std::error::Error for UnknownRole {}
+
+impl FromStr for Role {
+    type Err = UnknownRole;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|role| role.to_string() == word).ok_or(UnknownRole)
+    }
+}
+
 /// How much of the confinement is in force; greater is stronger.
 ///
 /// The names below [`Level::Full`] are the words with which an operator accepts less.

@@ -367,6 +367,6 @@ fn require_descriptors(config: &Config) -> Result<(), StartError> {
 }
 
 /// A channel for each worker, and as many again for files that are open for a moment.
-fn descriptors(config: &Config) -> u64 {
+pub fn descriptors(config: &Config) -> u64 {
     u64::from(config.limits.clients) + u64::from(config.limits.startups.full) + 64
 }

@@ -6,9 +6,11 @@
 //! that a client sent, and holds no key.
 
 pub mod control;
+mod counters;
 mod journal;
 mod locks;
 pub mod prepare;
+pub mod seal;
 mod supervise;
 mod workers;
 
@@ -61,8 +63,8 @@ pub fn run(config: Config, config_path: &Path, leashed: bool) -> Result<(), Fail
     let users = users(&config)?;
     prepare::own_session(users.as_ref())?;
     signal::let_faults_kill().map_err(prepare::failed("set signals up"))?;
-    let journal = Journal::open(&config.syslog);
-    let (plumbing, keeper) = begin(&config, users.as_ref())?;
+    let mut journal = Journal::open(&config.syslog);
+    let (plumbing, keeper) = begin(&config, users.as_ref(), &mut journal)?;
     match &users {
         Some(users) => drop_root(&users.workers)?,
         None => identity::rootless().map_err(|e| Failure::new(Exit::Internal, e.to_string()))?,
@@ -88,10 +90,18 @@ fn users(config: &Config) -> Result<Option<Users>, Failure> {
 }
 
 /// As root: directories, sockets, pipes, and the keeper, which becomes its own user itself.
-fn begin(config: &Config, users: Option<&Users>) -> Result<(Plumbing, KeeperChild), Failure> {
+fn begin(
+    config: &Config,
+    users: Option<&Users>,
+    journal: &mut Journal,
+) -> Result<(Plumbing, KeeperChild), Failure> {
     // First what can fail because of others: a port that is taken must leave nothing behind.
     let sockets = prepare::bind(&config.listen.addresses)?;
     prepare::directories(config, users)?;
+    if let Err(why) = seal::seal(config, users.map(|users| users.keeper)) {
+        let text = format!("launcher: room.log is not append-only in the file system: {why}");
+        journal.line(Severity::Notice, &text);
+    }
     let control = control::Door::open(&config.paths.runtime)?;
     let plumbing = Plumbing {
         null: prepare::null()?,
@@ -146,14 +156,14 @@ fn supervise(
     sys::process::become_reaper().map_err(prepare::failed("become the reaper"))?;
     sys::title::set("launcher");
     let mut supervisor = Supervisor::new(start, journal, plumbing, keeper, ready)?;
-    let level = supervisor.confine()?;
-    supervisor.start(&level)?;
+    let confined = supervisor.confine()?;
+    supervisor.start(&confined)?;
     supervisor.serve()
 }
 
 /// Confines the launcher: see the policy file for what it keeps, and why.
 impl Supervisor {
-    fn confine(&self) -> Result<String, Failure> {
+    fn confine(&self) -> Result<confine::Report, Failure> {
         let readable = self.readable_paths();
         let readable: Vec<&Path> = readable.iter().map(PathBuf::as_path).collect();
         let program = prepare::program_path();
@@ -163,7 +173,6 @@ impl Supervisor {
         let sockets: Vec<&Path> = journal::SOCKETS.iter().map(Path::new).collect();
         context.sockets = &sockets;
         confine::enter(Role::Launcher, &context)
-            .map(|report| report.to_string())
             .map_err(|e| Failure::new(Exit::Config, e.to_string()))
     }
 }

@@ -153,6 +153,8 @@ impl Listener {
                 penalty.lasts.as_secs(),
                 verdict.describe()
             ));
+            // Only for the count: where there is no room, it is one too low.
+            let _ = self.channel.send(&FromListener::Penalty, &[]);
         }
     }
 

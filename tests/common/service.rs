@@ -284,6 +284,10 @@ impl Drop for Service {
         // A launcher that is killed takes all its workers with it.
         let _ = self.launcher.kill();
         let _ = self.launcher.wait();
+        if is_root() {
+            // Append-only files cannot be removed, not even by root.
+            self.admin(&["log", "unseal", "--force"]);
+        }
     }
 }
 

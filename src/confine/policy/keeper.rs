@@ -1,7 +1,7 @@
 //! The keeper: host key, token hashes, the log's directory. It speaks only over channels that were
 //! made for it, and opens files only beneath the state directory.
 
-use super::{Descriptor, Limits, Right, descriptor};
+use super::{Descriptor, Kind, Limits, Right, descriptor};
 
 /// The channel to the launcher (SEQPACKET).
 pub const LAUNCHER: i32 = 1;
@@ -16,13 +16,19 @@ pub const FIRST: i32 = 5;
 
 /// The table of descriptors.
 pub const DESCRIPTORS: &[Descriptor] = &[
-    descriptor(0, "/dev/null", &[]),
-    descriptor(LAUNCHER, "the launcher's channel", &[Right::Read, Right::Write, Right::Event]),
-    descriptor(REPORT, "the pipe for log lines", &[Right::Write]),
+    descriptor(0, Kind::Null, "/dev/null", &[]),
+    descriptor(
+        LAUNCHER,
+        Kind::Channel,
+        "the launcher's channel",
+        &[Right::Read, Right::Write, Right::Event],
+    ),
+    descriptor(REPORT, Kind::PipeEnd, "the pipe for log lines", &[Right::Write]),
     // A file has the rights of the directory that it is opened through, and a worker's descriptor
     // those of the keeper's: all that anyone needs is here, and each is limited further.
     descriptor(
         STATE,
+        Kind::StateDirectory,
         "the state directory",
         &[
             Right::Lookup,
@@ -36,7 +42,7 @@ pub const DESCRIPTORS: &[Descriptor] = &[
             Right::Fstat,
         ],
     ),
-    descriptor(BELL, "the doorbell", &[Right::Write]),
+    descriptor(BELL, Kind::PipeEnd, "the doorbell", &[Right::Write]),
 ];
 
 /// The limits. Descriptors: one channel a client, so the configuration decides.
@@ -53,7 +59,7 @@ mod rules {
         O_TMPFILE, O_TRUNC,
     };
 
-    use super::super::{Arg, Rule, Test, allow, fd, fd_range, int};
+    use super::super::{Arg, NO_ADDRESS, Rule, Test, allow, fd, fd_range, int};
     use super::*;
 
     /// The largest number of descriptors that any kernel gives.
@@ -74,11 +80,11 @@ mod rules {
     pub const RULES: &[Rule] = &[
         allow("recvmsg", &[fd(&[LAUNCHER])], "a new client's channel"),
         allow("recvfrom", &[fd(&[LAUNCHER])], "what the launcher asks"),
-        allow("sendto", &[fd(&[LAUNCHER])], "what the launcher is told"),
+        allow("sendto", &[fd(&[LAUNCHER]), NO_ADDRESS], "what the launcher is told"),
         allow("sendmsg", &[fd(&[LAUNCHER])], "the same"),
         allow("recvfrom", &[WORKER], "handshake and token of a client"),
         allow("recvmsg", &[WORKER], "the same"),
-        allow("sendto", &[WORKER], "the answer"),
+        allow("sendto", &[WORKER, NO_ADDRESS], "the answer"),
         allow("sendmsg", &[WORKER], "the answer with the log's descriptors"),
         allow("shutdown", &[WORKER], "a channel that has broken the rules"),
         allow("write", &[fd(&[LAUNCHER, REPORT, BELL])], "log lines, and the bell after presence"),

@@ -1,7 +1,7 @@
 //! The listener: accepts, counts, and hands the socket on. It never reads from a connection, forks
 //! or executes, and has nothing of the room.
 
-use super::{Descriptor, Limits, Right, descriptor};
+use super::{Descriptor, Kind, Limits, Right, descriptor};
 
 /// The channel to the launcher (SEQPACKET).
 pub const LAUNCHER: i32 = 1;
@@ -16,12 +16,18 @@ pub const LAST: i32 = 63;
 
 /// The table of descriptors. Number 0 is `/dev/null`, so that no connection gets it.
 pub const DESCRIPTORS: &[Descriptor] = &[
-    descriptor(0, "/dev/null", &[]),
-    descriptor(LAUNCHER, "the launcher's channel", &[Right::Read, Right::Write, Right::Event]),
-    descriptor(REPORT, "the pipe for log lines", &[Right::Write]),
+    descriptor(0, Kind::Null, "/dev/null", &[]),
+    descriptor(
+        LAUNCHER,
+        Kind::Channel,
+        "the launcher's channel",
+        &[Right::Read, Right::Write, Right::Event],
+    ),
+    descriptor(REPORT, Kind::PipeEnd, "the pipe for log lines", &[Right::Write]),
     Descriptor {
         first: FIRST_SOCKET,
         last: LAST_SOCKET,
+        kind: Kind::Listening,
         what: "the listening sockets",
         // Accepted sockets have their listener's rights.
         rights: &[
@@ -54,7 +60,7 @@ pub use rules::RULES;
 mod rules {
     use libc::{SHUT_RD, SHUT_WR, SO_REUSEADDR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOL_SOCKET};
 
-    use super::super::{Arg, Rule, allow, fd, fd_range, int};
+    use super::super::{Arg, NO_ADDRESS, Rule, allow, fd, fd_range, int};
     use super::*;
 
     const LISTENING: Arg = fd_range(FIRST_SOCKET, LAST_SOCKET);
@@ -69,11 +75,12 @@ mod rules {
             "what it is for",
         ),
         allow("sendmsg", &[fd(&[LAUNCHER])], "hands a connection on"),
+        allow("sendto", &[fd(&[LAUNCHER]), NO_ADDRESS], "tells of a penalty, for the count"),
         allow("recvfrom", &[fd(&[LAUNCHER])], "who joined, who left, and pause"),
         allow("write", &[fd(&[REPORT])], "log lines"),
         allow("ppoll", &[], "waits for connections, for the launcher and for signals"),
         allow("getpeername", &[SOCKET], "the source's address"),
-        allow("sendto", &[SOCKET], "one byte to a client that is turned away: busy"),
+        allow("sendto", &[SOCKET, NO_ADDRESS], "one byte to a client that is turned away: busy"),
         allow(
             "shutdown",
             &[SOCKET, int(1, "how", &[SHUT_RD, SHUT_WR])],

@@ -100,6 +100,9 @@ pub const fn int(index: u8, name: &'static str, values: &'static [i32]) -> Arg {
     Arg { index, name, test: Test::Int(values) }
 }
 
+/// `sendto` without an address: a connected socket's peer and nobody else, whatever kind it is.
+pub const NO_ADDRESS: Arg = Arg { index: 4, name: "address", test: Test::Long(&[0]) };
+
 /// What FreeBSD lets a process do with a descriptor, named as in rights(4) without `CAP_`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -124,6 +127,30 @@ pub enum Right {
     Create,
 }
 
+/// What kind of file a descriptor is, and how it is open, as the system tells it from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// `/dev/null`.
+    Null,
+    /// A connected TCP socket.
+    Client,
+    /// A listening TCP socket.
+    Listening,
+    /// One end of a UNIX socket pair (SEQPACKET).
+    Channel,
+    /// A pipe's writing end.
+    PipeEnd,
+    /// The state directory.
+    StateDirectory,
+    /// `room.log`, write-only and append-only.
+    LogAppend,
+    /// `room.log`, read-only.
+    LogRead,
+    /// `room.gate`, read-only: it is only locked.
+    Gate,
+}
+
 /// One entry of a role's fixed table of descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Descriptor {
@@ -131,6 +158,8 @@ pub struct Descriptor {
     pub first: i32,
     /// The last number of the range; the same as `first` for a single one.
     pub last: i32,
+    /// What it must be.
+    pub kind: Kind,
     /// What is behind it.
     pub what: &'static str,
     /// The rights that it is limited to on FreeBSD.
@@ -138,8 +167,13 @@ pub struct Descriptor {
 }
 
 /// A single descriptor.
-pub const fn descriptor(number: i32, what: &'static str, rights: &'static [Right]) -> Descriptor {
-    Descriptor { first: number, last: number, what, rights }
+pub const fn descriptor(
+    number: i32,
+    kind: Kind,
+    what: &'static str,
+    rights: &'static [Right],
+) -> Descriptor {
+    Descriptor { first: number, last: number, kind, what, rights }
 }
 
 /// Limits of a role's resources (setrlimit(2)), soft and hard alike; `None`: as it was started.
@@ -169,6 +203,25 @@ pub const fn stages(role: Role) -> &'static [Role] {
         Role::RecvJoined => &[Role::RecvJoined],
         Role::Send => &[Role::Send],
     }
+}
+
+/// The stages whose filters a process of this role is under: what it inherited, and its own.
+pub const fn lineage(role: Role) -> &'static [Role] {
+    match role {
+        Role::Launcher => &[Role::Launcher],
+        // Forked before the launcher confines itself.
+        Role::Keeper => &[Role::Keeper],
+        Role::Listener => &[Role::Launcher, Role::Listener],
+        Role::Recv => &[Role::Launcher, Role::Recv],
+        Role::RecvJoined => &[Role::Launcher, Role::Recv, Role::RecvJoined],
+        Role::Send => &[Role::Launcher, Role::Recv, Role::Send],
+    }
+}
+
+/// How many filters a role loads itself: one, and one more for calls that shall seem not there.
+#[cfg(target_os = "linux")]
+pub fn filters(role: Role) -> usize {
+    1 + usize::from(filter_rules(role).iter().any(|(_, rule)| rule.answer == Answer::NotThere))
 }
 
 /// A role's fixed table of descriptors. The launcher's is empty: it makes them all.
@@ -217,6 +270,36 @@ pub fn filter_rules(role: Role) -> Vec<(&'static str, &'static Rule)> {
     }
     parts.extend(stages(role).iter().map(|stage| (file_of(*stage), own_rules(*stage))));
     parts.into_iter().flat_map(|(file, rules)| rules.iter().map(move |rule| (file, rule))).collect()
+}
+
+impl Test {
+    /// Whether a register with this content passes.
+    pub fn accepts(self, register: u64) -> bool {
+        // The kernel's own view of an `int`: the lower half.
+        let int = register as u32;
+        match self {
+            Self::Int(values) => values.iter().any(|value| *value as u32 == int),
+            Self::IntRange(first, last) => (first as u32..=last as u32).contains(&int),
+            Self::IntWithout(bits) => int & bits as u32 == 0,
+            Self::IntWith(bits) => int & bits as u32 == bits as u32,
+            Self::Long(values) => values.contains(&register),
+            Self::LongWithout(bits) => register & bits == 0,
+        }
+    }
+}
+
+/// What a role's filter answers to a call with these registers, by the data alone; `None`: it
+/// kills. The tests of the attacks compare it with what the kernel does.
+#[cfg(target_os = "linux")]
+pub fn answer(role: Role, call: &str, registers: &[u64; 6]) -> Option<Answer> {
+    let matches = |rule: &Rule| {
+        rule.call == call
+            && rule.args.iter().all(|arg| arg.test.accepts(registers[usize::from(arg.index)]))
+    };
+    let rules = filter_rules(role).into_iter().map(|(_, rule)| rule);
+    // A call that is only tried fails even where another rule lets it through: see `linux.rs`.
+    let answers = rules.filter(|rule| matches(rule)).map(|rule| rule.answer);
+    answers.max_by_key(|answer| *answer == Answer::NotThere)
 }
 
 #[cfg(target_os = "linux")]

@@ -2,7 +2,7 @@
 //! lines and the bell, and nothing else. It waits for a hello, lets the keeper answer it, passes
 //! the token on, and receives the log's descriptors. Then it forks SEND.
 
-use super::{Descriptor, Limits, Right, descriptor};
+use super::{Descriptor, Kind, Limits, Right, descriptor};
 
 /// The client's TCP socket.
 pub const CLIENT: i32 = 0;
@@ -34,12 +34,18 @@ pub const LAST: i32 = SEND_END;
 pub const DESCRIPTORS: &[Descriptor] = &[
     descriptor(
         CLIENT,
+        Kind::Client,
         "the client's socket",
         &[Right::Read, Right::Write, Right::Event, Right::Shutdown, Right::Fcntl],
     ),
-    descriptor(KEEPER, "the keeper's channel", &[Right::Read, Right::Write, Right::Event]),
-    descriptor(REPORT, "the pipe for log lines", &[Right::Write]),
-    descriptor(BELL, "the doorbell", &[Right::Write]),
+    descriptor(
+        KEEPER,
+        Kind::Channel,
+        "the keeper's channel",
+        &[Right::Read, Right::Write, Right::Event],
+    ),
+    descriptor(REPORT, Kind::PipeEnd, "the pipe for log lines", &[Right::Write]),
+    descriptor(BELL, Kind::PipeEnd, "the doorbell", &[Right::Write]),
 ];
 
 /// The limits. Files: the same process appends to the log later.
@@ -60,7 +66,7 @@ mod rules {
         SOCK_NONBLOCK, SOCK_SEQPACKET,
     };
 
-    use super::super::{Arg, Rule, Test, allow, fd, fd_range, int};
+    use super::super::{Arg, NO_ADDRESS, Rule, Test, allow, fd, fd_range, int};
     use super::*;
     use crate::sys::confine_linux::{PR_GET_MDWE, PR_SET_MDWE};
 
@@ -77,7 +83,7 @@ mod rules {
 
     /// The rules, besides those of the stages that follow.
     pub const RULES: &[Rule] = &[
-        allow("sendto", &[THE_CLIENT], "the handshake's answer and the refusal"),
+        allow("sendto", &[THE_CLIENT, NO_ADDRESS], "the handshake's answer and the refusal"),
         allow("write", &[THE_CLIENT], "the same"),
         allow("shutdown", &[THE_CLIENT], "ends a refused connection"),
         allow("recvmsg", &[fd(&[KEEPER])], "the log's descriptors, once"),

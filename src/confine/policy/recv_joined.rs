@@ -2,28 +2,45 @@
 //! rings the bell. It can no longer receive descriptors, fork, or write to the client.
 
 use super::recv::{BELL, CLIENT, GATE, KEEPER, LAST, LOG_APPEND, LOG_TAIL, REPORT, SEND};
-use super::{Descriptor, Limits, Right, descriptor};
+use super::{Descriptor, Kind, Limits, Right, descriptor};
 
 /// The table of descriptors in this stage.
 pub const DESCRIPTORS: &[Descriptor] = &[
-    descriptor(CLIENT, "the client's socket", &[Right::Read, Right::Event, Right::Shutdown]),
-    descriptor(KEEPER, "the keeper's channel", &[Right::Read, Right::Write, Right::Event]),
-    descriptor(REPORT, "the pipe for log lines", &[Right::Write]),
-    descriptor(BELL, "the doorbell", &[Right::Write]),
+    descriptor(
+        CLIENT,
+        Kind::Client,
+        "the client's socket",
+        &[Right::Read, Right::Event, Right::Shutdown],
+    ),
+    descriptor(
+        KEEPER,
+        Kind::Channel,
+        "the keeper's channel",
+        &[Right::Read, Right::Write, Right::Event],
+    ),
+    descriptor(REPORT, Kind::PipeEnd, "the pipe for log lines", &[Right::Write]),
+    descriptor(BELL, Kind::PipeEnd, "the doorbell", &[Right::Write]),
     // As measured for FreeBSD: without FCNTL nobody can clear O_APPEND, without SEEK or PWRITE
     // nobody can write elsewhere.
     descriptor(
         LOG_APPEND,
+        Kind::LogAppend,
         "the log, to append",
         &[Right::Write, Right::Flock, Right::Fsync, Right::Fstat],
     ),
     descriptor(
         LOG_TAIL,
+        Kind::LogRead,
         "the log, to see its last byte",
         &[Right::Read, Right::Pread, Right::Fstat],
     ),
-    descriptor(GATE, "the gate", &[Right::Flock]),
-    descriptor(SEND, "the channel to SEND", &[Right::Read, Right::Write, Right::Event]),
+    descriptor(GATE, Kind::Gate, "the gate", &[Right::Flock]),
+    descriptor(
+        SEND,
+        Kind::Channel,
+        "the channel to SEND",
+        &[Right::Read, Right::Write, Right::Event],
+    ),
 ];
 
 /// The limits.
@@ -41,14 +58,18 @@ pub use rules::RULES;
 mod rules {
     use libc::{LOCK_EX, LOCK_UN, PR_SET_NAME, WNOHANG};
 
-    use super::super::{Rule, allow, fd, fd_range, int};
+    use super::super::{NO_ADDRESS, Rule, allow, fd, fd_range, int};
     use super::*;
 
     /// The rules.
     pub const RULES: &[Rule] = &[
         allow("recvfrom", &[fd(&[CLIENT, KEEPER, SEND])], "what the client, keeper and SEND say"),
         allow("read", &[fd(&[CLIENT, KEEPER, SEND])], "the same"),
-        allow("sendto", &[fd(&[KEEPER, SEND])], "what the keeper and SEND are asked and told"),
+        allow(
+            "sendto",
+            &[fd(&[KEEPER, SEND]), NO_ADDRESS],
+            "what the keeper and SEND are asked and told",
+        ),
         allow("write", &[fd(&[KEEPER, REPORT, BELL, SEND])], "the same, log lines, and the bell"),
         allow("write", &[fd(&[LOG_APPEND])], "the client's records, at the log's end"),
         allow(

@@ -1,7 +1,7 @@
 //! SEND: reads the log, encrypts, writes to the client's socket, and waits for the bell or for
 //! what RECV tells it. It cannot write to the log, nor receive a byte from the client.
 
-use super::{Descriptor, Limits, Right, descriptor};
+use super::{Descriptor, Kind, Limits, Right, descriptor};
 
 /// The client's TCP socket.
 pub const CLIENT: i32 = super::recv::CLIENT;
@@ -16,11 +16,21 @@ pub const RECV: i32 = super::recv::SEND_END;
 
 /// The table of descriptors.
 pub const DESCRIPTORS: &[Descriptor] = &[
-    descriptor(CLIENT, "the client's socket", &[Right::Write, Right::Event, Right::Shutdown]),
-    descriptor(REPORT, "the pipe for log lines", &[Right::Write]),
-    descriptor(LOG, "the log, to read", &[Right::Read, Right::Pread, Right::Flock, Right::Fstat]),
-    descriptor(GATE, "the gate", &[Right::Flock]),
-    descriptor(RECV, "the channel to RECV", &[Right::Read, Right::Event]),
+    descriptor(
+        CLIENT,
+        Kind::Client,
+        "the client's socket",
+        &[Right::Write, Right::Event, Right::Shutdown],
+    ),
+    descriptor(REPORT, Kind::PipeEnd, "the pipe for log lines", &[Right::Write]),
+    descriptor(
+        LOG,
+        Kind::LogRead,
+        "the log, to read",
+        &[Right::Read, Right::Pread, Right::Flock, Right::Fstat],
+    ),
+    descriptor(GATE, Kind::Gate, "the gate", &[Right::Flock]),
+    descriptor(RECV, Kind::Channel, "the channel to RECV", &[Right::Read, Right::Event]),
 ];
 
 /// The limits. It writes to no file at all.
@@ -38,13 +48,13 @@ pub use rules::RULES;
 mod rules {
     use libc::{LOCK_EX, LOCK_SH, LOCK_UN, PR_SET_NAME};
 
-    use super::super::{Rule, allow, fd, fd_range, int};
+    use super::super::{NO_ADDRESS, Rule, allow, fd, fd_range, int};
     use super::*;
 
     /// The rules.
     pub const RULES: &[Rule] = &[
         allow("recvfrom", &[fd(&[RECV])], "what RECV tells it"),
-        allow("sendto", &[fd(&[CLIENT])], "frames to the client"),
+        allow("sendto", &[fd(&[CLIENT]), NO_ADDRESS], "frames to the client"),
         allow("write", &[fd(&[REPORT])], "log lines"),
         allow(
             "flock",

@@ -4,6 +4,7 @@
 //! | message | from | when | how often |
 //! |---|---|---|---|
 //! | `Start` + socket | listener | the door is open | once a connection; ids only grow |
+//! | `Penalty` | listener | it begins to turn a source away | for the count alone |
 //! | `Joined`, `Ended` | launcher | after `Start` | once a worker, `Ended` last |
 //! | `Close` | launcher | pause | once; the listener closes the door and ends |
 
@@ -47,6 +48,8 @@ pub enum FromListener {
         /// The listener's own number for it; each is larger than the one before.
         id: WorkerId,
     },
+    /// A source is turned away from now on.
+    Penalty,
 }
 
 /// To the listener.

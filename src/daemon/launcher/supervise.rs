@@ -15,12 +15,14 @@ use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, getpid};
 
 use super::control::Request;
+use super::counters::Counters;
 use super::journal::Journal;
 use super::locks::{Locks, parent_of};
 use super::prepare::failed;
 use super::workers::{Worker, Workers, verdict};
 use super::{KeeperChild, Plumbing, Start};
 use crate::config::Config;
+use crate::confine::Report;
 use crate::daemon::channel::keeper_recv::{Settings, ToRecv};
 use crate::daemon::channel::launcher_keeper::{FromKeeper, ToKeeper};
 use crate::daemon::channel::launcher_listener::{FromListener, ToListener, Verdict};
@@ -86,7 +88,9 @@ pub struct Supervisor {
     /// The bell has to be rung although nobody pulled it.
     bell_due: bool,
     tokens: u32,
-    level: String,
+    /// What is in force in the launcher; `None` before it is.
+    confined: Option<Report>,
+    counters: Counters,
     began: Instant,
     /// Once the service has to end: until when, and with what.
     stop: Option<(Instant, Result<(), Failure>)>,
@@ -127,7 +131,8 @@ impl Supervisor {
             bell_rests_until: Instant::now(),
             bell_due: false,
             tokens,
-            level: String::new(),
+            confined: None,
+            counters: Counters::default(),
             began: Instant::now(),
             stop: None,
         };
@@ -155,15 +160,15 @@ impl Supervisor {
     }
 
     /// Opens the door for the first time.
-    pub fn start(&mut self, level: &str) -> Result<(), Failure> {
-        self.level = level.to_owned();
+    pub fn start(&mut self, confined: &Report) -> Result<(), Failure> {
+        self.confined = Some(confined.clone());
         let noted = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD];
         let ignored = [Signal::SIGUSR1, Signal::SIGPIPE];
         signal::apply(&signal::Plan { noted: &noted, ignored: &ignored, defaulted: &[] })
             .map_err(failed("set signals up"))?;
         // Whoever ended before signals were noted.
         self.reap();
-        self.log(Severity::Info, level);
+        self.log(Severity::Info, &confined.to_string());
         if !self.was_root {
             self.log(
                 Severity::Notice,
@@ -367,6 +372,7 @@ impl Supervisor {
             _ => Severity::Debug,
         };
         self.journal.line(severity, &text);
+        self.counters.ended(verdict);
         self.untold.push_back(ToListener::Ended(id, verdict));
         // It may have ended between its last record and the bell.
         self.bell_due |= worker.member.is_some();
@@ -506,10 +512,13 @@ impl Supervisor {
             let Door::Open { channel, .. } = &self.door else { return true };
             match channel.receive_fds::<FromListener>() {
                 Ok(got) => {
-                    let FromListener::Start { id } = got.message;
                     let full = self.workers.len() >= self.workers_max();
-                    match (got.fds.into_iter().next(), id.next()) {
-                        (Some(client), Some(next)) if id >= self.next_id && !full => {
+                    match (got.message, got.fds.into_iter().next()) {
+                        (FromListener::Penalty, None) => self.counters.penalties += 1,
+                        (FromListener::Start { id }, Some(client))
+                            if id >= self.next_id && !full =>
+                        {
+                            let Some(next) = id.next() else { return false };
                             self.next_id = next;
                             self.start_worker(id, client);
                         }
@@ -628,6 +637,7 @@ impl Supervisor {
             FromKeeper::Joined { id, name, role, token } => {
                 let Some(worker) = self.workers.get_mut(id) else { return };
                 worker.member = Some((name, role, token));
+                self.counters.joins += 1;
                 let text = format!("{}: joined ({role}, token {token})", worker.label());
                 self.journal.line(Severity::Info, &text);
                 self.untold.push_back(ToListener::Joined(id));
@@ -690,17 +700,29 @@ impl Supervisor {
             Door::Restarting(_) => "restarting",
             Door::Closed => "closed",
         };
+        let listener = match self.door {
+            Door::Open { pid, .. } => Some(pid.as_raw()),
+            _ => None,
+        };
+        let starting = self.workers.iter().filter(|(_, w)| w.member.is_none());
+        let starting: Vec<i32> = starting.map(|(_, w)| w.pid.as_raw()).collect();
         let service = serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"),
             "room": self.config.room.name,
             "pid": getpid().as_raw(),
+            "keeper": self.keeper.pid.as_raw(),
+            "listener": listener,
+            "rootless": !self.was_root,
             "uptime_seconds": self.began.elapsed().as_secs(),
             "door": door,
             "addresses": self.addresses(),
-            "sandbox": self.level,
+            "sandbox": self.confined.as_ref().map(Report::to_string),
+            "level": self.confined.as_ref().map(|report| report.level),
             "tokens": self.tokens,
             "clients": self.workers.iter().filter(|(_, w)| w.member.is_some()).count(),
-            "starting": self.workers.iter().filter(|(_, w)| w.member.is_none()).count(),
+            "starting": starting.len(),
+            "starting_pids": starting,
+            "counters": self.counters,
         });
         let mut text = format!("{service}\n");
         for (_, worker) in self.workers.iter() {

@@ -1,0 +1,215 @@
+//! `papayad sandbox test`: the policies attacked, in processes that are confined as each role is.
+//!
+//! For each attack of `confine::attack` this program starts itself again (`sandbox attack`, a
+//! hidden command) in a process group of its own. That process gives up root for `nobody`, if it
+//! has it, confines itself as the role, and tries. One run a role tries nothing and must survive,
+//! or the others would show nothing.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, IntoRawFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, Output, Stdio};
+
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use nix::unistd::{alarm, geteuid};
+use serde_json::json;
+
+use crate::confine::attack::{self, Attack, Refusal};
+use crate::confine::{self, Context, Level, Report, Role, identity, policy};
+use crate::daemon::launcher::prepare;
+use crate::exit::{Exit, Failure};
+
+/// The name of the run that attacks nothing.
+const CONTROL: &str = "nothing";
+/// How long, in seconds, an attack may take; one that waits for something was not refused.
+const PATIENCE: u32 = 10;
+/// The user that attacks when root asked for it.
+const NOBODY: &str = "nobody";
+/// Attacks name descriptors below this number.
+const MOST: u64 = policy::recv::LAST as u64 + 1;
+/// What a call that came back says, on standard error.
+const CAME_BACK: &str = "came back: ";
+
+/// What is done, how it must end, and how it ended.
+struct Run {
+    role: Role,
+    attack: Option<&'static Attack>,
+    happened: String,
+    refused: bool,
+}
+
+/// Attacks each of `roles` and prints each attempt. With `json`, one JSON object a line.
+///
+/// # Errors
+/// A process cannot be started, or the output cannot be written. An attack that was not refused
+/// is no error but [`Exit::Refused`].
+pub fn run(
+    out: &mut dyn Write,
+    roles: impl Iterator<Item = Role>,
+    json: bool,
+) -> Result<Exit, Failure> {
+    if attack::TABLE.is_empty() {
+        let message = "there is no catalogue of attacks for this operating system";
+        return Err(Failure::new(Exit::Unavailable, message));
+    }
+    let (mut tried, mut failed) = (0, 0);
+    for role in roles {
+        let attacks = attack::TABLE.iter().filter(|attack| attack.is_for(role));
+        // A call that this processor lacks cannot be tried, nor refused.
+        let attacks = attacks.filter(|attack| exists(attack)).map(Some);
+        for attack in std::iter::once(None).chain(attacks) {
+            let run = attempt(role, attack)?;
+            tried += 1;
+            failed += usize::from(!run.refused);
+            super::written(print(out, &run, json))?;
+        }
+    }
+    super::written(summary(out, tried, failed, json))?;
+    Ok(if failed == 0 { Exit::Ok } else { Exit::Refused })
+}
+
+#[cfg(target_os = "linux")]
+fn exists(attack: &Attack) -> bool {
+    attack.number().is_some()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn exists(_: &Attack) -> bool {
+    false
+}
+
+fn attempt(role: Role, attack: Option<&'static Attack>) -> Result<Run, Failure> {
+    let name = attack.map_or(CONTROL, Attack::name);
+    let failed = |e| Failure::new(Exit::Internal, format!("cannot start an attack: {e}"));
+    let program = prepare::program_path()
+        .ok_or_else(|| Failure::new(Exit::Internal, "cannot find this program's own file"))?;
+    let output = Command::new(program)
+        .args(["sandbox", "attack", &role.to_string(), name])
+        .env_clear() // A backtrace would open files, which is a violation like any other.
+        .stdin(Stdio::null())
+        .process_group(0)
+        .output()
+        .map_err(failed)?;
+    let happened = ending(&output);
+    let wanted = attack.map_or_else(|| "survived".to_owned(), |a| a.refusal(role).to_string());
+    Ok(Run { role, attack, refused: happened == wanted, happened })
+}
+
+/// How it ended, in the words of [`Refusal`].
+fn ending(output: &Output) -> String {
+    let said = String::from_utf8_lossy(&output.stderr);
+    match output.status.signal().map(Signal::try_from) {
+        Some(Ok(Signal::SIGSYS)) => return Refusal::Killed.to_string(),
+        Some(Ok(Signal::SIGALRM)) => return "waited".to_owned(),
+        Some(Ok(signal)) => return format!("killed by {signal}"),
+        Some(Err(_)) => return "killed by a signal".to_owned(),
+        None => {}
+    }
+    match said.lines().find_map(|line| line.strip_prefix(CAME_BACK)) {
+        Some(answer) => answer.to_owned(),
+        None if output.status.success() => "survived".to_owned(),
+        None => format!("not attempted: {}", said.trim()),
+    }
+}
+
+fn print(out: &mut dyn Write, run: &Run, json: bool) -> io::Result<()> {
+    let name = run.attack.map_or(CONTROL, Attack::name);
+    let call = run.attack.map_or("-", Attack::call);
+    let gain = run.attack.map_or("the control: a confined process lives", Attack::gain);
+    let expected = run.attack.map_or("survived".to_owned(), |a| a.refusal(run.role).to_string());
+    let Run { role, happened, refused, .. } = run;
+    if json {
+        let line = json!({
+            "role": role, "attack": name, "call": call, "gain": gain,
+            "expected": expected, "happened": happened, "ok": refused,
+        });
+        return writeln!(out, "{line}");
+    }
+    let word = if *refused { "ok" } else { "FAILED" };
+    let role = role.to_string();
+    writeln!(
+        out,
+        "{word:<6}  {role:<11}  {name:<28}  {call:<22}  {expected:<20}  {happened:<20}  {gain}"
+    )
+}
+
+fn summary(out: &mut dyn Write, tried: usize, failed: usize, json: bool) -> io::Result<()> {
+    if json {
+        writeln!(out, "{}", json!({ "tried": tried, "failed": failed }))?;
+    } else if failed == 0 {
+        writeln!(out, "{tried} runs, each ended as it must")?;
+    } else {
+        writeln!(out, "{tried} runs, {failed} did NOT end as they must: see the lines above")?;
+    }
+    out.flush()
+}
+
+/// `papayad sandbox attack ROLE NAME`: confines this process and attacks. Does not return if the
+/// policy holds; in the control it does.
+///
+/// # Errors
+/// The process cannot be confined, or there is no such attack.
+pub fn attack(role: Role, name: &str) -> Result<Exit, Failure> {
+    let internal = |e: &dyn std::fmt::Display| Failure::new(Exit::Internal, e.to_string());
+    alarm::set(PATIENCE);
+    give_up_root().map_err(|e| internal(&e))?;
+    enter(role).map_err(|e| internal(&e))?;
+    if name == CONTROL {
+        return Ok(Exit::Ok);
+    }
+    let attack = attack::find(name)
+        .ok_or_else(|| Failure::new(Exit::Usage, format!("there is no attack {name:?}")))?;
+    eprintln!("{CAME_BACK}{}", perform(attack));
+    Ok(Exit::Refused)
+}
+
+fn give_up_root() -> Result<(), identity::IdentityError> {
+    if geteuid().is_root() {
+        identity::become_forever(&identity::lookup(NOBODY)?)
+    } else {
+        identity::rootless()
+    }
+}
+
+fn enter(role: Role) -> Result<Report, Box<dyn std::error::Error>> {
+    // Whoever started the test may have left descriptors open.
+    crate::sys::fd::close_from(3)?;
+    // The first free number, which is where the keeper has its directory. What it could open
+    // beneath it is what this user could anyway.
+    let directory = File::open("/usr")?;
+    // Open, as in the role's table; a filter compares numbers, whatever is behind them. One is left
+    // for Landlock's ruleset.
+    let limit = policy::limits(role).descriptors.unwrap_or(MOST).min(MOST);
+    for _ in 1..limit {
+        if File::open("/dev/null")?.into_raw_fd() as u64 + 2 >= limit {
+            break;
+        }
+    }
+    let program = prepare::program_path();
+    let mut context = Context::new(Level::Seccomp);
+    context.state_dir = Some(directory.as_fd());
+    context.descriptors = Some(256);
+    context.executable = program.as_deref();
+    let earlier =
+        if role == Role::RecvJoined { Some(confine::enter(Role::Recv, &context)?) } else { None };
+    context.earlier = earlier.as_ref();
+    let report = confine::enter(role, &context)?;
+    let _ = directory.into_raw_fd();
+    Ok(report)
+}
+
+#[cfg(target_os = "linux")]
+fn perform(attack: &Attack) -> String {
+    match crate::sys::confine_linux::perform(attack) {
+        Some(Ok(result)) => format!("it worked ({result})"),
+        Some(Err(errno)) => Refusal::Fails(errno as i32).to_string(),
+        None => Errno::ENOSYS.to_string(),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn perform(_: &Attack) -> String {
+    Errno::ENOSYS.to_string()
+}

@@ -1,0 +1,113 @@
+//! Promise: a worker that its filter kills is logged with the client's name and address, and
+//! counted; so is what else becomes of visits. The rest of the room does not notice.
+#![allow(clippy::unwrap_used)]
+
+#[path = "common/service.rs"]
+mod service;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Stdio};
+use std::time::Instant;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use service::{Service, wait_child};
+
+fn listen(service: &Service, name: &str) -> Child {
+    let token = service.token(name, &[]);
+    let mut tail = service.papaya(&token, "tail", &["--follow", "--json"]);
+    tail.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+fn end(mut child: Child) {
+    child.kill().unwrap();
+    wait_child(&mut child);
+}
+
+fn client<'a>(clients: &'a [Value], name: &str) -> &'a Value {
+    clients.iter().find(|client| client["name"] == name).unwrap()
+}
+
+fn pid(of: &Value) -> Pid {
+    Pid::from_raw(of["pid"].as_i64().unwrap().try_into().unwrap())
+}
+
+/// The signal that a filter kills with, from outside: what the launcher sees is the same.
+fn kill_as_a_filter_does(pid: Pid) {
+    kill(pid, Signal::SIGSYS).unwrap();
+}
+
+#[test]
+fn a_recv_and_a_send_that_die_of_their_filter_are_named_and_counted() {
+    let mut service = Service::start("");
+    let (alice, bob) = (listen(&service, "alice"), listen(&service, "bob"));
+    let (before, clients) = service.wait_for_status(|_, clients| clients.len() == 2);
+    assert_eq!(before["counters"]["violations"], 0);
+    assert_eq!(before["counters"]["joins"], 2);
+    let stays = pid(client(&clients, "bob"));
+    let first = client(&clients, "alice").clone();
+
+    kill_as_a_filter_does(pid(&first));
+    let label = format!("recv alice {}", first["address"].as_str().unwrap());
+    let line = service.wait_for_line(&format!("{label}: ended"));
+    assert!(line.contains("killed by its filter"), "{line}");
+    // The client comes back by itself, with a new RECV.
+    let (_, clients) = service.wait_for_status(|status, clients| {
+        status["counters"]["violations"] == 1 && clients.len() == 2
+    });
+
+    let second = client(&clients, "alice").clone();
+    let send = send_of(&service, pid(&second));
+    kill_as_a_filter_does(send);
+    let label = format!("recv alice {}", second["address"].as_str().unwrap());
+    service.wait_for_line(&format!("{label}: SEND (process {send}) was killed by SIGSYS"));
+    let (status, clients) = service.wait_for_status(|status, clients| {
+        status["counters"]["violations"] == 2 && clients.len() == 2
+    });
+    assert_eq!(status["counters"]["joins"], 4);
+    assert_eq!(pid(client(&clients, "bob")), stays, "somebody else noticed");
+    let table = service.admin_ok(&["status"]);
+    assert!(table.contains("4 joins"), "{table}");
+    assert!(table.contains("2 violations"), "{table}");
+    end(alice);
+    end(bob);
+}
+
+/// RECV is known as a member a moment before it forks SEND.
+fn send_of(service: &Service, recv: Pid) -> Pid {
+    let end = Instant::now() + service::PATIENCE;
+    loop {
+        let found = service::descendants(recv.as_raw());
+        if let Some((pid, _)) = found.iter().find(|(_, title)| title.starts_with("papayad: send")) {
+            return Pid::from_raw(*pid);
+        }
+        assert!(Instant::now() < end, "no SEND in {:?}", service.processes());
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn visits_without_a_good_token_are_counted_by_what_was_wrong_and_so_are_penalties() {
+    let mut service = Service::start("[limits]\npenalties = true\ngrace = \"1s\"");
+    let mut garbage = TcpStream::connect(service.server()).unwrap();
+    garbage.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    let _ = garbage.read_to_end(&mut answer); // Until the service has hung up.
+    let silent = TcpStream::connect(service.server()).unwrap();
+    service.wait_for_status(|status, _| {
+        let refusals = &status["counters"]["refusals"];
+        refusals["no_token"] == 1 && refusals["too_slow"] == 1
+    });
+    drop(silent);
+    let token = service.token("carol", &[]);
+    service.admin_ok(&["token", "revoke", "carol"]);
+    service.wait_for_line("the tokens were read again: 0");
+    let refused = service.papaya(&token, "tail", &[]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(77), "{refused:?}");
+    service.wait_for_status(|status, _| {
+        let counters = &status["counters"];
+        counters["refusals"]["bad_token"] == 1 && counters["penalties"] != 0
+    });
+}
