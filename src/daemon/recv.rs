@@ -8,6 +8,7 @@ mod door;
 mod input;
 mod joined;
 
+use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
@@ -64,7 +65,9 @@ impl From<StartError> for End {
 /// What RECV has from the start.
 struct Recv {
     client: OwnedFd,
-    keeper: Channel,
+    /// Only the process's end closes it: the keeper takes that for the proof that nothing more
+    /// will be appended, and lets the session's next connection in.
+    keeper: ManuallyDrop<Channel>,
     bell: OwnedFd,
     settings: Settings,
     confined: confine::Report,
@@ -118,7 +121,7 @@ impl Recv {
         let launcher = getppid();
         signal::let_faults_kill()?;
         start::begin("recv -", &[Signal::SIGTERM], launcher)?;
-        let keeper = Channel::from_fd(keeper);
+        let keeper = ManuallyDrop::new(Channel::from_fd(keeper));
         let settings = match keeper.receive::<ToRecv>() {
             Ok(ToRecv::Settings(settings)) => *settings,
             _ => return Err(StartError::Table("its settings are missing")),

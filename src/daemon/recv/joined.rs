@@ -66,21 +66,15 @@ struct Member {
 /// Serves an accepted client to its end.
 pub(super) fn serve(recv: Recv, guest: Guest) -> Result<u8, End> {
     match Member::begin(recv, guest) {
-        Ok(mut member) => {
-            let outcome = match member.converse() {
-                End::Failed(problem) => Err(End::Failed(problem)),
-                End::Garbage(what) => {
-                    member.recv.report.notice(what);
-                    Ok(0)
-                }
-                End::SendGone => Ok(member.account_for_send()),
-                _ => Ok(0),
-            };
-            // Only the process's end may close it: the keeper takes that for the proof that nothing
-            // more will be appended, and lets the session's next connection in.
-            std::mem::forget(member.recv.keeper);
-            outcome
-        }
+        Ok(mut member) => match member.converse() {
+            End::Failed(problem) => Err(End::Failed(problem)),
+            End::Garbage(what) => {
+                member.recv.report.notice(what);
+                Ok(0)
+            }
+            End::SendGone => Ok(member.account_for_send()),
+            _ => Ok(0),
+        },
         Err(End::Refused) => Ok(0),
         Err(end) => Err(end),
     }
