@@ -66,7 +66,10 @@ pub fn run(config: Config, config_path: &Path, leashed: bool) -> Result<(), Fail
     let mut journal = Journal::open(&config.syslog);
     let (plumbing, keeper) = begin(&config, users.as_ref(), &mut journal)?;
     match &users {
-        Some(users) => drop_root(&users.workers)?,
+        Some(users) => {
+            drop_root(&users.workers)?;
+            prepare::limit_processes(&config)?;
+        }
         None => identity::rootless().map_err(|e| Failure::new(Exit::Internal, e.to_string()))?,
     }
     let start = Start { config, config_path: config_path.to_owned(), leashed, users };

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, bind as bind_socket, getsockname,
@@ -30,6 +31,9 @@ const KEEPALIVE_IDLE: u32 = 60;
 const KEEPALIVE_INTERVAL: u32 = 15;
 /// … and so many times.
 const KEEPALIVE_COUNT: u32 = 4;
+
+/// Processes of the workers' user beside two a client: launcher, listener, those that are ending.
+const SPARE_PROCESSES: u64 = 64;
 
 /// Turns a failed call into the failure of the whole start.
 pub fn failed(action: &'static str) -> impl Fn(Errno) -> Failure {
@@ -203,6 +207,16 @@ pub fn program() -> Result<OwnedFd, Failure> {
         .ok_or_else(|| Failure::new(Exit::Internal, "cannot find this program's own file"))?;
     nix::fcntl::open(&path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(failed("open this program's own file"))
+}
+
+/// With a user of its own the service can say how many processes that user may have: two a client,
+/// and some to spare. So a RECV that is owned before its token cannot fill the machine.
+pub fn limit_processes(config: &Config) -> Result<(), Failure> {
+    let limits = &config.limits;
+    let wanted = 2 * (u64::from(limits.clients) + u64::from(limits.startups.full)) + SPARE_PROCESSES;
+    let (_, hard) = getrlimit(Resource::RLIMIT_NPROC).map_err(failed("read limits"))?;
+    let wanted = wanted.min(hard);
+    setrlimit(Resource::RLIMIT_NPROC, wanted, wanted).map_err(failed("limit processes"))
 }
 
 /// A pipe that never makes its writers wait: a full one loses log lines, or has been rung.
