@@ -236,6 +236,7 @@ fn torn_and_foreign_lines_in_the_log_stay_and_are_stepped_over() {
         b"\n{\"ts\":\"2026-11-22T22:23:01.123Z\",\"id\":\"t\",\"from\":\"mallory\",\"text\":\"to",
     ];
     let damaged = [&fs::read(&path).unwrap()[..], &foreign.concat()].concat();
+    service.unseal();
     fs::write(&path, &damaged).unwrap();
     service.restart();
     let sent = service.papaya(&alice, "send", &["after"]).output().unwrap();
