@@ -14,11 +14,17 @@ use std::process::{Command, Output, Stdio};
 
 use papayachat::exit::Exit;
 use papayachat::room::record::TORN_MARK;
-use service::{PAPAYAD, Service, is_root, wait_child};
+use service::{PAPAYAD, Service, is_root, unseal, wait_child};
 
 /// A room that has been made, with one token, and that is not running.
 struct Room {
     dir: tempfile::TempDir,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        unseal(self.dir.path());
+    }
 }
 
 impl Room {
@@ -236,7 +242,7 @@ fn torn_and_foreign_lines_in_the_log_stay_and_are_stepped_over() {
         b"\n{\"ts\":\"2026-11-22T22:23:01.123Z\",\"id\":\"t\",\"from\":\"mallory\",\"text\":\"to",
     ];
     let damaged = [&fs::read(&path).unwrap()[..], &foreign.concat()].concat();
-    service.unseal();
+    unseal(service.dir.path());
     fs::write(&path, &damaged).unwrap();
     service.restart();
     let sent = service.papaya(&alice, "send", &["after"]).output().unwrap();

@@ -275,15 +275,13 @@ impl Message {
     }
 }
 
-impl Service {
-    /// As root the log is append-only, and cannot be cut or removed before this. Needs neither the
-    /// configuration nor the programs: a test may have damaged both.
-    pub fn unseal(&self) {
-        if let Ok(log) = fs::File::open(self.dir.path().join("state/room.log"))
-            && is_root()
-        {
-            let _ = papayachat::sys::append_only::set(&log, false);
-        }
+/// As root the log is append-only, and cannot be cut or removed before this. Needs neither the
+/// configuration nor the programs: a test may have damaged both.
+pub fn unseal(dir: &Path) {
+    if let Ok(log) = fs::File::open(dir.join("state/room.log"))
+        && is_root()
+    {
+        let _ = papayachat::sys::append_only::set(&log, false);
     }
 }
 
@@ -296,7 +294,7 @@ impl Drop for Service {
         // A launcher that is killed takes all its workers with it.
         let _ = self.launcher.kill();
         let _ = self.launcher.wait();
-        self.unseal();
+        unseal(self.dir.path());
     }
 }
 
