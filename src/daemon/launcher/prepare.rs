@@ -213,7 +213,8 @@ pub fn program() -> Result<OwnedFd, Failure> {
 /// and some to spare. So a RECV that is owned before its token cannot fill the machine.
 pub fn limit_processes(config: &Config) -> Result<(), Failure> {
     let limits = &config.limits;
-    let wanted = 2 * (u64::from(limits.clients) + u64::from(limits.startups.full)) + SPARE_PROCESSES;
+    let wanted =
+        2 * (u64::from(limits.clients) + u64::from(limits.startups.full)) + SPARE_PROCESSES;
     let (_, hard) = getrlimit(Resource::RLIMIT_NPROC).map_err(failed("read limits"))?;
     let wanted = wanted.min(hard);
     setrlimit(Resource::RLIMIT_NPROC, wanted, wanted).map_err(failed("limit processes"))
