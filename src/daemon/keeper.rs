@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags};
-use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::resource::Resource;
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, alarm};
 
@@ -359,7 +359,7 @@ impl Keeper {
 
 /// Refuses a limit that would be met in the middle of the service.
 fn require_descriptors(config: &Config) -> Result<(), StartError> {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let hard = sys::process::hard_limit(Resource::RLIMIT_NOFILE)?;
     if hard < descriptors(config) {
         return Err(StartError::TooFewDescriptors { hard, needed: descriptors(config) });
     }

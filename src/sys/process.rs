@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
@@ -131,6 +132,21 @@ pub fn reap_child(child: Pid) -> Option<Ended> {
         // Not a child any more: there is nothing to wait for.
         Err(_) => Some(WaitStatus::Exited(child, 0)),
     }
+}
+
+/// The hard limit of a resource; the largest number for none.
+pub fn hard_limit(resource: Resource) -> Result<u64, Errno> {
+    let (_, hard) = getrlimit(resource)?;
+    #[allow(clippy::useless_conversion)] // FreeBSD's are signed, and never negative.
+    Ok(u64::try_from(hard).unwrap_or(u64::MAX))
+}
+
+/// Lowers both limits of a resource; never raises them.
+pub fn lower_limit(resource: Resource, wanted: u64) -> Result<(), Errno> {
+    let (_, hard) = getrlimit(resource)?;
+    #[allow(clippy::useless_conversion)] // As above.
+    let wanted = libc::rlim_t::try_from(wanted).unwrap_or(hard).min(hard);
+    setrlimit(resource, wanted, wanted)
 }
 
 /// Names this process for `top` and `pgrep` (`execveat` would leave a descriptor's number there).

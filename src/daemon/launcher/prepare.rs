@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::resource::Resource;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, bind as bind_socket, getsockname,
@@ -215,9 +215,7 @@ pub fn limit_processes(config: &Config) -> Result<(), Failure> {
     let limits = &config.limits;
     let wanted =
         2 * (u64::from(limits.clients) + u64::from(limits.startups.full)) + SPARE_PROCESSES;
-    let (_, hard) = getrlimit(Resource::RLIMIT_NPROC).map_err(failed("read limits"))?;
-    let wanted = wanted.min(hard);
-    setrlimit(Resource::RLIMIT_NPROC, wanted, wanted).map_err(failed("limit processes"))
+    sys::process::lower_limit(Resource::RLIMIT_NPROC, wanted).map_err(failed("limit processes"))
 }
 
 /// A pipe that never makes its writers wait: a full one loses log lines, or has been rung.
