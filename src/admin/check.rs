@@ -1,8 +1,7 @@
 //! `papayad check`: everything about the configuration that can be known without side effects.
 //!
-//! The launcher asks [`load`] and [`system_problems`] as well, before it does anything; so what
-//! this command calls good does start. Looks at files and users, and touches nothing. The first
-//! part is the parser's; here is what depends on the system.
+//! Looks at files and users, and touches nothing. The first part is the parser's, which the launcher
+//! asks as well; here is what depends on the system, which the launcher finds out by doing it.
 
 use std::ffi::CString;
 use std::fs::{File, Metadata, symlink_metadata};
@@ -59,24 +58,9 @@ pub fn check(file: &Path, out: &mut dyn Write, json: bool) -> Result<Exit, Failu
     }
 }
 
-/// The configuration in this file, and its text (for [`system_problems`]).
-///
-/// # Errors
-/// [`Exit::Config`]: it cannot be read, or has mistakes; the message has a line for each.
-pub fn load(file: &Path) -> Result<(Config, String), Failure> {
-    let text = read(file)?;
-    match Config::parse(&text, &file.to_string_lossy()) {
-        Ok(config) => Ok((config, text)),
-        Err(problems) => {
-            let lines: Vec<String> = problems.iter().map(problem_text).collect();
-            Err(Failure::new(Exit::Config, lines.join("\n")))
-        }
-    }
-}
-
 /// What on this system stands against the configuration: users, directories, modes, ports. As
 /// root it is checked for the two users; else for a rootless service of the one who asks.
-pub fn system_problems(config: &Config, text: &str, file: &Path) -> Vec<ConfigError> {
+fn system_problems(config: &Config, text: &str, file: &Path) -> Vec<ConfigError> {
     let name = file.to_string_lossy();
     let system = System::here(config);
     let mut check = Check { text, file: &name, problems: Vec::new() };
@@ -466,7 +450,7 @@ mod tests {
         assert_eq!(exit, Exit::Config);
         let first: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
         assert_eq!((&first["line"], &first["key"]), (&7.into(), &"limits.grace".into()));
-        assert_eq!(load(&setup.file).unwrap_err().exit, Exit::Config);
+        assert_eq!(Config::load(&setup.file).unwrap_err().exit, Exit::Config);
     }
 
     #[test]

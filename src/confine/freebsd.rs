@@ -1,5 +1,5 @@
 //! The FreeBSD backend: capability mode, and each descriptor of [`super::policy`] limited to its
-//! rights. Called by `confine::enter` only. Compiled and linked by this project, not run.
+//! rights. Called by `confine::enter` only. Type-checked by this project, not run.
 
 use std::io;
 

@@ -1,0 +1,142 @@
+//! The launcher's door: starting, replacing and closing the listener, and the connections it hands over.
+
+use super::*;
+
+impl Supervisor {
+    pub(super) fn open_door(&mut self) {
+        if matches!(self.door, Door::Open { .. }) || self.stop.is_some() {
+            return;
+        }
+        for index in 0..self.plumbing.sockets.len() {
+            if let Err(cause) = listener::door::open(&self.plumbing.sockets[index]) {
+                let text = format!("the door does not open: {}", cause.desc());
+                self.log(Severity::Error, &text);
+            }
+        }
+        match self.fork_listener() {
+            Ok(door) => self.door = door,
+            Err(cause) => {
+                let text = format!("the listener does not start: {}", cause.desc());
+                self.log(Severity::Error, &text);
+                self.door = Door::Restarting(Instant::now() + self.back_off);
+            }
+        }
+    }
+
+    pub(super) fn fork_listener(&mut self) -> Result<Door, Errno> {
+        let (mine, theirs) = Channel::pair()?;
+        self.untold.clear(); // The new listener is told by `clients` who is here.
+        let sockets: Vec<i32> = self.plumbing.sockets.iter().map(AsRawFd::as_raw_fd).collect();
+        let clients = self.workers.iter().map(|(id, w)| (id, w.source, w.member.is_some()));
+        let start = listener::Start {
+            channel: theirs.raw(),
+            report: self.plumbing.report.1.as_raw_fd(),
+            null: self.plumbing.null.as_raw_fd(),
+            sockets: &sockets,
+            launcher: getpid(),
+            config: &self.config,
+            next: self.next_id,
+            clients: clients.collect(),
+        };
+        let pid = sys::process::fork_role(|| listener::run(start))?;
+        Ok(Door::Open { pid, channel: mine, since: Instant::now() })
+    }
+
+    pub(super) fn listener_ended(&mut self, status: WaitStatus) {
+        let since = match &self.door {
+            Door::Open { since, .. } => *since,
+            _ => return,
+        };
+        // What it accepted before it ended is served.
+        self.take_connections();
+        let pausing = std::mem::take(&mut self.pausing);
+        let reopen = std::mem::take(&mut self.reopen);
+        if let WaitStatus::Exited(_, 0) = status {
+            self.door = Door::Closed;
+            if reopen {
+                return self.open_door();
+            }
+            if self.stop.is_none() {
+                self.log(Severity::Notice, "the door is closed; `papayad resume` opens it");
+            }
+            return;
+        }
+        if pausing && !reopen {
+            self.close_door();
+            return;
+        }
+        if self.renewing.take() == status.pid() {
+            self.door = Door::Restarting(Instant::now());
+            return self.log(Severity::Info, "the listener is started again with the new limits");
+        }
+        if since.elapsed() >= SETTLED {
+            self.back_off = BACK_OFF.0;
+        }
+        let text = format!(
+            "the listener ended ({}); nobody who is connected is touched; it is started again in {} ms",
+            describe(status),
+            self.back_off.as_millis()
+        );
+        self.log(Severity::Error, &text);
+        self.door = Door::Restarting(Instant::now() + self.back_off);
+        self.back_off = (self.back_off * 2).min(BACK_OFF.1);
+    }
+
+    pub(super) fn restart_listener(&mut self) {
+        if matches!(self.door, Door::Restarting(at) if at <= Instant::now()) {
+            self.open_door();
+        }
+    }
+
+    pub(super) fn hear_listener(&mut self) {
+        if !self.take_connections() {
+            self.distrust_listener();
+        }
+    }
+
+    /// Starts workers for what the listener handed over; whether it keeps to the protocol.
+    pub(super) fn take_connections(&mut self) -> bool {
+        for _ in 0..ROUND {
+            let Door::Open { channel, .. } = &self.door else { return true };
+            match channel.receive_fds::<FromListener>() {
+                Ok(got) => {
+                    let full = self.workers.len() >= self.workers_max();
+                    match (got.message, got.fds.into_iter().next()) {
+                        (FromListener::Penalty, None) => self.counters.penalties += 1,
+                        (FromListener::Start { id }, Some(client))
+                            if id >= self.next_id && !full =>
+                        {
+                            let Some(next) = id.next() else { return false };
+                            self.next_id = next;
+                            self.start_worker(id, client);
+                        }
+                        _ => return false,
+                    }
+                }
+                Err(ChannelError::WouldBlock | ChannelError::Closed) => return true,
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    /// A listener that says what no listener says is killed, and so started again.
+    pub(super) fn distrust_listener(&mut self) {
+        if let Door::Open { pid, .. } = self.door {
+            self.log(Severity::Error, "the listener does not keep to the protocol");
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+    }
+
+    pub(super) fn tell_listener(&mut self) {
+        while let (Door::Open { channel, .. }, Some(message)) = (&self.door, self.untold.front()) {
+            if channel.send(message, &[]).is_err() {
+                return;
+            }
+            self.untold.pop_front();
+        }
+        if !matches!(self.door, Door::Open { .. }) {
+            self.untold.clear();
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! What an administrator asks of the running service: status, kick, pause, resume, reload.
+
+use super::*;
+
+impl Supervisor {
+    pub(super) fn take_callers(&mut self) {
+        for (place, request) in self.plumbing.control.take() {
+            let answer = match request {
+                Some(Request::Status) => self.status(),
+                Some(Request::Reload) => self.reload(),
+                Some(Request::Tokens) => self.reload_tokens(),
+                Some(Request::Pause) => self.pause(),
+                Some(Request::Resume) => self.resume(),
+                Some(Request::Kick(whom)) => self.kick(&whom),
+                None => "error: this service does not know that request\n".to_owned(),
+            };
+            self.plumbing.control.answer(place, answer);
+        }
+    }
+
+    /// One JSON object a line: the service first, then every client.
+    pub(super) fn status(&self) -> String {
+        let door = match self.door {
+            Door::Open { .. } => "open",
+            Door::Restarting(_) => "restarting",
+            Door::Closed => "closed",
+        };
+        let listener = match self.door {
+            Door::Open { pid, .. } => Some(pid.as_raw()),
+            _ => None,
+        };
+        let starting = self.workers.iter().filter(|(_, w)| w.member.is_none());
+        let starting: Vec<i32> = starting.map(|(_, w)| w.pid.as_raw()).collect();
+        let service = serde_json::json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "room": self.config.room.name,
+            "pid": getpid().as_raw(),
+            "keeper": self.keeper.pid.as_raw(),
+            "listener": listener,
+            "rootless": !self.was_root,
+            "uptime_seconds": self.began.elapsed().as_secs(),
+            "door": door,
+            "addresses": self.addresses(),
+            "sandbox": self.confined.as_ref().map(Report::to_string),
+            "level": self.confined.as_ref().map(|report| report.level),
+            "tokens": self.tokens,
+            "clients": self.workers.iter().filter(|(_, w)| w.member.is_some()).count(),
+            "starting": starting.len(),
+            "starting_pids": starting,
+            "counters": self.counters,
+        });
+        let mut text = format!("{service}\n");
+        for (_, worker) in self.workers.iter() {
+            let Some((name, role, token)) = &worker.member else { continue };
+            let client = serde_json::json!({
+                "name": name,
+                "role": role,
+                "token": token,
+                "address": worker.source.to_string(),
+                "pid": worker.pid.as_raw(),
+                "age_seconds": worker.since.elapsed().as_secs(),
+            });
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{client}");
+        }
+        text
+    }
+
+    pub(super) fn pause(&mut self) -> String {
+        let channel = match &self.door {
+            Door::Open { channel, .. } => channel,
+            Door::Restarting(_) => return self.close_door(),
+            Door::Closed => return "the door is closed already\n".into(),
+        };
+        self.reopen = false;
+        match channel.send(&ToListener::Close, &[]) {
+            // A listener that crashes first is not started again.
+            Ok(()) | Err(ChannelError::Closed) => {
+                self.pausing = true;
+                "the door closes; whoever is connected stays\n".into()
+            }
+            Err(problem) => format!("error: the listener does not answer: {problem}\n"),
+        }
+    }
+
+    /// Closes the door while there is no listener to do it.
+    pub(super) fn close_door(&mut self) -> String {
+        self.door = Door::Closed;
+        for index in 0..self.plumbing.sockets.len() {
+            if let Err(cause) = listener::door::close(&self.plumbing.sockets[index]) {
+                let text = format!("the door does not close: {}", cause.desc());
+                self.log(Severity::Error, &text);
+            }
+        }
+        self.log(Severity::Notice, "the door is closed; `papayad resume` opens it");
+        "the door is closed; whoever is connected stays\n".into()
+    }
+
+    pub(super) fn resume(&mut self) -> String {
+        if matches!(self.door, Door::Open { .. }) {
+            // It may be about to close.
+            self.reopen = self.pausing;
+            return "the door is open\n".into();
+        }
+        self.open_door();
+        match self.door {
+            Door::Open { .. } => {
+                self.log(Severity::Notice, "the door is open again");
+                "the door is open\n".into()
+            }
+            _ => "error: the door does not open; see the log\n".into(),
+        }
+    }
+
+    pub(super) fn kick(&mut self, whom: &str) -> String {
+        let is_meant = |w: &Worker| {
+            w.pid.as_raw().to_string() == whom
+                || w.member.as_ref().is_some_and(|(name, ..)| name.as_str() == whom)
+        };
+        let meant: Vec<WorkerId> =
+            self.workers.iter().filter(|(_, w)| is_meant(w)).map(|(id, _)| id).collect();
+        for id in &meant {
+            if !self.tell_keeper(&ToKeeper::End { id: *id, reason: ByeReason::Kicked }) {
+                return "error: the keeper is busy; try again\n".into();
+            }
+        }
+        match meant.len() {
+            0 => format!("error: nobody here has the name or process id {whom:?}\n"),
+            n => {
+                let text = format!("{whom} was kicked ({n} sessions)");
+                self.log(Severity::Notice, &text);
+                format!("{text}\n")
+            }
+        }
+    }
+
+    /// SIGHUP: tokens, and what of the configuration can change while the service runs.
+    pub(super) fn reload(&mut self) -> String {
+        let text = match Config::load(&self.config_path) {
+            Ok(new) => self.change(new),
+            Err(failure) => format!("the configuration stays as it was: {failure}"),
+        };
+        self.log(Severity::Notice, &text);
+        let keeper = self.reload_tokens();
+        format!("{text}\n{keeper}")
+    }
+
+    /// Has the keeper read the tokens again; it says itself in the log what came of it.
+    pub(super) fn reload_tokens(&mut self) -> String {
+        let limits = &self.config.limits;
+        let reload = ToKeeper::Reload { sessions: limits.sessions, grace: limits.grace };
+        if self.tell_keeper(&reload) {
+            "the tokens are read again\n".into()
+        } else {
+            "error: the keeper is busy; send the service SIGHUP\n".into()
+        }
+    }
+
+    pub(super) fn change(&mut self, new: Config) -> String {
+        let fixed = new.needs_restart(&self.config);
+        let limits_changed = new.limits != self.config.limits;
+        if new.syslog != self.config.syslog {
+            self.journal.change(&new.syslog);
+        }
+        let (listen, identity, paths, sandbox) = (
+            self.config.listen.clone(),
+            self.config.identity.clone(),
+            self.config.paths.clone(),
+            self.config.sandbox.clone(),
+        );
+        let presence = self.config.log.presence;
+        let (clients, startups) = (self.config.limits.clients, self.config.limits.startups);
+        self.config = Config { listen, identity, paths, sandbox, ..new };
+        self.config.log.presence = presence;
+        (self.config.limits.clients, self.config.limits.startups) = (clients, startups);
+        if limits_changed && let Door::Open { pid, .. } = self.door {
+            // The sockets stay open, so connections wait while a listener with the new limits starts.
+            let _ = kill(pid, Signal::SIGKILL);
+            self.renewing = Some(pid);
+        }
+        if fixed.is_empty() {
+            "the configuration was read again; new clients get it".into()
+        } else {
+            format!("the configuration was read again, but {} needs a restart", fixed.join(", "))
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The launcher's workers: starting a RECV for each connection, what the keeper says of them, and
+//! removing one that holds a lock.
+
+use super::*;
+
+impl Supervisor {
+    pub(super) fn start_worker(&mut self, id: WorkerId, client: OwnedFd) {
+        // A client that is gone already has no address, and needs no worker.
+        let Some(source) = listener::peer(&client) else {
+            return self.untold.push_back(ToListener::Ended(id, Verdict::Orderly));
+        };
+        match self.spawn_worker(id, source, &client) {
+            Ok(pid) => {
+                let since = Instant::now();
+                self.workers.insert(id, Worker { pid, source, member: None, judged: None, since });
+            }
+            Err(problem) => {
+                let text = format!("no process for {source}: {problem}");
+                self.log(Severity::Error, &text);
+                self.untold.push_back(ToListener::Ended(id, Verdict::Orderly));
+            }
+        }
+    }
+
+    /// The listener counts too; this holds even if somebody else speaks in its place.
+    pub(super) fn workers_max(&self) -> usize {
+        self.config.limits.clients as usize + self.config.limits.startups.full as usize
+    }
+
+    pub(super) fn spawn_worker(
+        &self,
+        id: WorkerId,
+        source: SocketAddr,
+        client: &OwnedFd,
+    ) -> Result<Pid, ChannelError> {
+        let (theirs, keepers) = Channel::pair()?;
+        keepers.send(&ToRecv::Settings(Box::new(self.settings(id, source))), &[])?;
+        self.keeper.channel.send(&ToKeeper::Worker { id, source }, &[keepers.as_fd()])?;
+        let title = format!("{}- {source}", recv::ARGUMENT);
+        let argument = |text: String| CString::new(text).map_err(|_| Errno::EINVAL);
+        let arguments = [argument(title)?, argument(" ".repeat(TITLE_ROOM))?];
+        let table = [
+            client.as_raw_fd(),
+            theirs.raw(),
+            self.plumbing.report.1.as_raw_fd(),
+            self.plumbing.bell.1.as_raw_fd(),
+        ];
+        Ok(sys::process::spawn(&self.plumbing.program, &arguments, &table)?)
+    }
+
+    pub(super) fn settings(&self, id: WorkerId, source: SocketAddr) -> Settings {
+        let Config { room, limits, log, sandbox, .. } = &self.config;
+        Settings {
+            id,
+            source,
+            launcher: getpid().as_raw(),
+            room: room.name.clone(),
+            motd: room.motd.clone(),
+            message_bytes: limits.message_bytes,
+            rate: limits.rate.messages,
+            rate_per: limits.rate.per,
+            burst: limits.burst,
+            grace: limits.grace,
+            durability: log.durability,
+            require: sandbox.require,
+        }
+    }
+
+    pub(super) fn hear_keeper(&mut self) {
+        for _ in 0..ROUND {
+            match self.keeper.channel.receive::<FromKeeper>() {
+                Ok(message) => self.keeper_says(message),
+                Err(ChannelError::WouldBlock) => return,
+                Err(_) => {
+                    // It is reaped in a moment; until then its channel would wake us for ever.
+                    let what = "the keeper is gone; without it nobody can join";
+                    return self.end(Err(Failure::new(Exit::Internal, what)));
+                }
+            }
+        }
+    }
+
+    pub(super) fn keeper_says(&mut self, message: FromKeeper) {
+        match message {
+            FromKeeper::Joined { id, name, role, token } => {
+                let Some(worker) = self.workers.get_mut(id) else { return };
+                worker.member = Some((name, role, token));
+                self.counters.joins += 1;
+                let text = format!("{}: joined ({role}, token {token})", worker.label());
+                self.journal.line(Severity::Info, &text);
+                self.untold.push_back(ToListener::Joined(id));
+            }
+            FromKeeper::Judged { id, verdict } => {
+                if let Some(worker) = self.workers.get_mut(id) {
+                    worker.judged = Some(verdict);
+                }
+            }
+            FromKeeper::Remove { id } => {
+                if let Some(pid) = self.workers.get(id).map(|w| w.pid) {
+                    self.remove_process(pid);
+                }
+            }
+            FromKeeper::Reloaded { outcome: Ok(tokens) } => {
+                self.tokens = tokens;
+                let text = format!("the tokens were read again: {tokens} can join");
+                self.log(Severity::Info, &text);
+            }
+            FromKeeper::Reloaded { outcome: Err(problem) } => {
+                let text = format!("the tokens stay as they were: {problem}");
+                self.log(Severity::Error, &text);
+            }
+            FromKeeper::Ready { .. } | FromKeeper::Failed { .. } => {}
+        }
+    }
+
+    /// Never waits: the keeper may be waiting for the launcher at that moment. Says whether it
+    /// was told.
+    pub(super) fn tell_keeper(&mut self, message: &ToKeeper) -> bool {
+        let told = self.keeper.channel.send(message, &[]);
+        if let Err(problem) = &told {
+            let text = format!("the keeper was not told: {problem}");
+            self.log(Severity::Error, &text);
+        }
+        told.is_ok()
+    }
+
+    pub(super) fn watch_locks(&mut self) {
+        if self.workers.is_empty() {
+            return;
+        }
+        for holder in self.locks.look() {
+            // RECV itself, or the RECV whose SEND it is.
+            let known = |pid: Pid| self.workers.id_of(pid).is_some().then_some(pid);
+            match known(holder).or_else(|| parent_of(holder).and_then(known)) {
+                Some(pid) => {
+                    let label = self
+                        .workers
+                        .id_of(pid)
+                        .and_then(|id| self.workers.get(id))
+                        .map_or(String::new(), Worker::label);
+                    let text = format!("{label}: holds the log's lock and lets nobody in; removed");
+                    self.journal.line(Severity::Error, &text);
+                    self.remove_process(pid);
+                }
+                None => {
+                    let text = format!(
+                        "process {holder}, which is not of this service, holds the log's lock; end it"
+                    );
+                    self.log(Severity::Error, &text);
+                }
+            }
+        }
+    }
+}
