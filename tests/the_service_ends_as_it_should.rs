@@ -181,6 +181,18 @@ fn a_service_that_cannot_start_leaves_no_process() {
 }
 
 #[test]
+fn a_service_that_ended_can_be_started_again_at_once() {
+    let mut service = Service::start("");
+    for _ in 0..5 {
+        let pillars = [titled(&service, "papayad: keeper"), titled(&service, "papayad: listener")];
+        assert_eq!(service.stop().code(), Some(0));
+        // Not "soon": who waits for the launcher, as a service manager does, waits for all of it.
+        assert!(!pillars.iter().any(processes::Process::exists), "{pillars:?}");
+        service.restart();
+    }
+}
+
+#[test]
 fn a_client_that_is_told_to_come_back_can() {
     let mut service = Service::start("");
     let file = service.token("alice", &[]);

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags};
+use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, geteuid, getpid};
 
 use self::journal::Journal;
@@ -35,6 +36,8 @@ use crate::sys::{self, signal};
 
 /// How long the keeper may take to load its files (a host key has to be made once).
 const KEEPER_START: Duration = Duration::from_secs(30);
+/// How long it may take to end; it may be at a token's hash.
+const KEEPER_END: Duration = Duration::from_millis(500);
 
 /// Whom the daemon's two kinds of processes run as; `None` without root.
 pub struct Users {
@@ -148,6 +151,29 @@ struct KeeperChild {
     channel: Channel,
 }
 
+impl KeeperChild {
+    /// Ends it, and waits until it is gone: it holds the state directory, and whoever starts the
+    /// service again at once must find that free. It belongs to another user, so that only the
+    /// channel's end can be its signal.
+    fn end(self) {
+        let Self { pid, channel } = self;
+        drop(channel);
+        Self::reap(pid);
+    }
+
+    /// How it ended; `None` if it is still there although its channel is closed.
+    fn reap(pid: Pid) -> Option<WaitStatus> {
+        let end = Instant::now() + KEEPER_END;
+        loop {
+            let ended = sys::process::reap_child(pid);
+            if ended.is_some() || Instant::now() >= end {
+                return ended;
+            }
+            let _ = signal::wait(&mut [], Some(Duration::from_millis(5)));
+        }
+    }
+}
+
 /// The rest of the launcher's life, without root.
 fn supervise(
     start: Start,
@@ -155,7 +181,13 @@ fn supervise(
     plumbing: Plumbing,
     keeper: KeeperChild,
 ) -> Result<(), Failure> {
-    let ready = await_keeper(&keeper, &plumbing, &mut journal)?;
+    let ready = match await_keeper(&keeper, &plumbing, &mut journal) {
+        Ok(ready) => ready,
+        Err(failure) => {
+            keeper.end();
+            return Err(failure);
+        }
+    };
     sys::process::become_reaper().map_err(prepare::failed("become the reaper"))?;
     sys::title::set("launcher");
     let mut supervisor = Supervisor::new(start, journal, plumbing, keeper, ready)?;

@@ -232,6 +232,7 @@ impl Supervisor {
             Ok(()) => self.log(Severity::Notice, "stopped"),
             Err(failure) => self.log(Severity::Error, &failure.message),
         }
+        self.keeper.end();
         outcome
     }
 
@@ -346,9 +347,7 @@ impl Supervisor {
     fn reaped(&mut self, status: WaitStatus) {
         let Some(pid) = status.pid() else { return };
         if pid == self.keeper.pid {
-            let what =
-                format!("the keeper ended ({}); without it nobody can join", describe(status));
-            self.end(Err(Failure::new(Exit::Internal, what)));
+            self.keeper_ended(&describe(status));
         } else if matches!(&self.door, Door::Open { pid: p, .. } if *p == pid) {
             self.listener_ended(status);
         } else if let Some((id, worker)) = self.workers.remove(pid) {
@@ -414,6 +413,7 @@ impl Supervisor {
     }
 }
 
+/// How a process ended, in words.
 fn describe(status: WaitStatus) -> String {
     match status {
         WaitStatus::Exited(_, code) => format!("status {code}"),

@@ -66,15 +66,22 @@ impl Supervisor {
         }
     }
 
+    pub(super) fn keeper_ended(&mut self, how: &str) {
+        let what = format!("the keeper ended ({how}); without it nobody can join");
+        self.end(Err(Failure::new(Exit::Internal, what)));
+    }
+
     pub(super) fn hear_keeper(&mut self) {
         for _ in 0..ROUND {
             match self.keeper.channel.receive::<FromKeeper>() {
                 Ok(message) => self.keeper_says(message),
                 Err(ChannelError::WouldBlock) => return,
+                Err(_) if self.stop.is_some() => return,
                 Err(_) => {
-                    // It is reaped in a moment; until then its channel would wake us for ever.
-                    let what = "the keeper is gone; without it nobody can join";
-                    return self.end(Err(Failure::new(Exit::Internal, what)));
+                    // Its channel closes a moment before it can be reaped, and would wake us for
+                    // ever until then.
+                    let how = KeeperChild::reap(self.keeper.pid).map(describe);
+                    return self.keeper_ended(how.as_deref().unwrap_or("its channel is closed"));
                 }
             }
         }
