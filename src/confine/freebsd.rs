@@ -5,7 +5,6 @@ use std::io;
 
 use capsicum::FileRights;
 use nix::errno::Errno;
-use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 
 use super::policy::{self, Descriptor, Right};
 use super::{ConfineError, Context, Level, Report, Role};
@@ -15,7 +14,7 @@ use crate::sys::confine_freebsd as sys;
 pub(super) fn enter(role: Role, context: &Context<'_>) -> Result<Report, ConfineError> {
     sys::refuse_tracing().map_err(|e| ConfineError::step(role, "refuse tracing", e))?;
     sys::set_no_new_privs().map_err(|e| ConfineError::step(role, "set no_new_privs", e))?;
-    limit(role, context)?;
+    super::limit(role, context)?;
     for entry in policy::descriptors(role) {
         limit_range(role, entry)?;
     }
@@ -33,31 +32,6 @@ pub(super) fn enter(role: Role, context: &Context<'_>) -> Result<Report, Confine
 /// See [`super::available`].
 pub(super) fn available() -> io::Result<Level> {
     capsicum::get_mode().map(|_| Level::Full)
-}
-
-fn limit(role: Role, context: &Context<'_>) -> Result<(), ConfineError> {
-    let limits = policy::limits(role);
-    let wanted = [
-        (Resource::RLIMIT_CORE, Some(0)),
-        (Resource::RLIMIT_FSIZE, limits.file_bytes),
-        (Resource::RLIMIT_NOFILE, limits.descriptors.or(context.descriptors)),
-        (Resource::RLIMIT_DATA, limits.data_bytes),
-        (Resource::RLIMIT_NPROC, (!limits.processes).then_some(0)),
-    ];
-    for (resource, value) in wanted {
-        if let Some(value) = value {
-            lower(role, resource, value)?;
-        }
-    }
-    Ok(())
-}
-
-/// Never raises: a limit that is already lower stays.
-fn lower(role: Role, resource: Resource, value: u64) -> Result<(), ConfineError> {
-    let failed = |e| ConfineError::step(role, "lower its resource limits", e);
-    let (_, hard) = getrlimit(resource).map_err(failed)?;
-    let value = rlim_t::try_from(value).unwrap_or(rlim_t::MAX).min(hard);
-    setrlimit(resource, value, value).map_err(failed)
 }
 
 /// What is not open (fewer listening sockets than there may be) has nothing to be limited.

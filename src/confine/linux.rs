@@ -14,7 +14,6 @@ use landlock::{
     Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope, make_bitflags,
 };
 use nix::sys::prctl;
-use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 use nix::sys::stat::stat;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -42,7 +41,7 @@ pub(super) fn enter(role: Role, context: &Context<'_>) -> Result<Report, Confine
     let program = Program::compile(role)?;
 
     refuse_tracing(role)?;
-    limit(role, context)?;
+    super::limit(role, context)?;
     prctl::set_no_new_privs().map_err(|e| ConfineError::step(role, "set no_new_privs", e))?;
     let memory_sealed = seal_memory(context);
     let landlock = restrict_paths(role, context, &paths)?;
@@ -70,7 +69,7 @@ fn tighten(role: Role, context: &Context<'_>) -> Result<Report, ConfineError> {
         .earlier
         .ok_or(ConfineError::Misused { role, what: "needs the report of the stage before it" })?;
     let program = Program::compile(role)?;
-    limit(role, context)?;
+    super::limit(role, context)?;
     program.load(role)?;
     Ok(Report { role, calls: program.calls, ..earlier.clone() })
 }
@@ -104,32 +103,6 @@ fn refuse_tracing(role: Role) -> Result<(), ConfineError> {
         Ok(false) => Ok(()),
         _ => Err(ConfineError::Misused { role, what: "is still dumpable" }),
     }
-}
-
-fn limit(role: Role, context: &Context<'_>) -> Result<(), ConfineError> {
-    let limits = policy::limits(role);
-    let descriptors = limits.descriptors.or(context.descriptors);
-    let wanted = [
-        (Resource::RLIMIT_CORE, Some(0)),
-        (Resource::RLIMIT_FSIZE, limits.file_bytes),
-        (Resource::RLIMIT_NOFILE, descriptors),
-        (Resource::RLIMIT_DATA, limits.data_bytes),
-        (Resource::RLIMIT_NPROC, (!limits.processes).then_some(0)),
-    ];
-    for (resource, value) in wanted {
-        if let Some(value) = value {
-            lower(role, resource, value)?;
-        }
-    }
-    Ok(())
-}
-
-/// Never raises: a limit that is already lower stays.
-fn lower(role: Role, resource: Resource, value: rlim_t) -> Result<(), ConfineError> {
-    let failed = |e| ConfineError::step(role, "lower its resource limits", e);
-    let (_, hard) = getrlimit(resource).map_err(failed)?;
-    let value = value.min(hard);
-    setrlimit(resource, value, value).map_err(failed)
 }
 
 /// Kernels before 6.3 cannot, which costs a level.

@@ -10,7 +10,10 @@ use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use nix::sys::resource::Resource;
 use serde::{Deserialize, Serialize};
+
+use crate::sys::process::lower_limit;
 
 pub mod attack;
 pub mod identity;
@@ -295,6 +298,25 @@ pub fn enter(role: Role, context: &Context<'_>) -> Result<Report, ConfineError> 
         return Err(ConfineError::Weaker { role, require: context.require, reached: report.level });
     }
     Ok(report)
+}
+
+/// Lowers the limits of this process's resources to its role's.
+fn limit(role: Role, context: &Context<'_>) -> Result<(), ConfineError> {
+    let limits = policy::limits(role);
+    let wanted = [
+        (Resource::RLIMIT_CORE, Some(0)),
+        (Resource::RLIMIT_FSIZE, limits.file_bytes),
+        (Resource::RLIMIT_NOFILE, limits.descriptors.or(context.descriptors)),
+        (Resource::RLIMIT_DATA, limits.data_bytes),
+        (Resource::RLIMIT_NPROC, (!limits.processes).then_some(0)),
+    ];
+    for (resource, value) in wanted {
+        if let Some(value) = value {
+            lower_limit(resource, value)
+                .map_err(|e| ConfineError::step(role, "lower its resource limits", e))?;
+        }
+    }
+    Ok(())
 }
 
 /// The level that [`enter`] would reach on this system, without entering; for `papayad check`.
