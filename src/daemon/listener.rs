@@ -226,11 +226,9 @@ fn turn_away(client: &OwnedFd) {
 
 /// Where a connection comes from; `None` if it is gone already.
 pub fn peer(client: &OwnedFd) -> Option<SocketAddr> {
-    let address = getpeername::<SockaddrStorage>(client.as_raw_fd()).ok()?;
-    let v4 = address.as_sockaddr_in().map(|a| SocketAddr::from((a.ip(), a.port())));
-    let v6 = || address.as_sockaddr_in6().map(|a| SocketAddr::from((a.ip(), a.port())));
+    let address = door::address(&getpeername::<SockaddrStorage>(client.as_raw_fd()).ok()?)?;
     // A dual-stack socket shows IPv4 clients as ::ffff:a.b.c.d; people and limits want a.b.c.d.
-    v4.or_else(v6).map(|a| SocketAddr::new(a.ip().to_canonical(), a.port()))
+    Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
 }
 
 /// A random number below 100.

@@ -11,8 +11,8 @@ use nix::fcntl::OFlag;
 use nix::sys::resource::Resource;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrStorage, bind as bind_socket, getsockname,
-    setsockopt, socket, sockopt,
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind as bind_socket, setsockopt, socket,
+    sockopt,
 };
 use nix::sys::stat::{FileStat, Mode, fstat};
 use nix::sys::wait::WaitStatus;
@@ -111,13 +111,8 @@ fn bind_one(address: SocketAddr) -> Result<OwnedFd, Errno> {
     if address.port() == 0 {
         // A port that the system chose is lost when the door is closed, one that was asked for is
         // not: ask for it, while this socket keeps others from it.
-        let chosen = getsockname::<SockaddrStorage>(fd.as_raw_fd())?;
-        let port = chosen.as_sockaddr_in().map(|a| a.port());
-        let port = port.or_else(|| chosen.as_sockaddr_in6().map(|a| a.port()));
-        return bind_one(SocketAddr::new(
-            address.ip(),
-            port.filter(|p| *p != 0).ok_or(Errno::EINVAL)?,
-        ));
+        let chosen = door::bound(&fd).filter(|a| a.port() != 0).ok_or(Errno::EINVAL)?;
+        return bind_one(SocketAddr::new(address.ip(), chosen.port()));
     }
     door::open(&fd)?;
     Ok(fd)

@@ -197,15 +197,7 @@ impl Supervisor {
 
     /// The addresses as bound: a configured port 0 became a real one.
     fn addresses(&self) -> Vec<SocketAddr> {
-        let bound = |socket: &OwnedFd| {
-            let address = nix::sys::socket::getsockname::<nix::sys::socket::SockaddrStorage>(
-                socket.as_raw_fd(),
-            )
-            .ok()?;
-            let v4 = address.as_sockaddr_in().map(|a| SocketAddr::from((a.ip(), a.port())));
-            v4.or_else(|| address.as_sockaddr_in6().map(|a| SocketAddr::from((a.ip(), a.port()))))
-        };
-        self.plumbing.sockets.iter().filter_map(bound).collect()
+        self.plumbing.sockets.iter().filter_map(listener::door::bound).collect()
     }
 
     /// Serves until the service has to end.
