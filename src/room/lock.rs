@@ -11,18 +11,15 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use nix::errno::Errno;
 use nix::fcntl::FlockArg;
 
-/// Tells whether a wait that a signal interrupted shall be given up.
-pub(super) type Stop = Box<dyn Fn() -> bool + Send>;
-
 /// A lock that is held; unlocks when dropped.
 pub(super) struct Held<'f>(BorrowedFd<'f>);
 
 /// Waits for the lock on `file`.
 ///
 /// # Errors
-/// `EINTR` only if `stop` said so; else what flock(2) says, for example `ENOLCK`.
-pub(super) fn exclusive<'f>(file: &'f impl AsFd, stop: &Stop) -> Result<Held<'f>, Errno> {
-    lock(file.as_fd(), FlockArg::LockExclusive, stop)
+/// What flock(2) says, for example `ENOLCK`.
+pub(super) fn exclusive<'f>(file: &'f impl AsFd) -> Result<Held<'f>, Errno> {
+    lock(file.as_fd(), FlockArg::LockExclusive)
 }
 
 /// The exclusive lock on `file`, if nobody has one; does not wait.
@@ -38,15 +35,15 @@ pub(super) fn try_exclusive(file: &impl AsFd) -> Result<Option<Held<'_>>, Errno>
 }
 
 /// Waits for a shared lock on `file`; errors as [`exclusive`].
-pub(super) fn shared<'f>(file: &'f impl AsFd, stop: &Stop) -> Result<Held<'f>, Errno> {
-    lock(file.as_fd(), FlockArg::LockShared, stop)
+pub(super) fn shared<'f>(file: &'f impl AsFd) -> Result<Held<'f>, Errno> {
+    lock(file.as_fd(), FlockArg::LockShared)
 }
 
-fn lock<'f>(file: BorrowedFd<'f>, how: FlockArg, stop: &Stop) -> Result<Held<'f>, Errno> {
+fn lock<'f>(file: BorrowedFd<'f>, how: FlockArg) -> Result<Held<'f>, Errno> {
     loop {
         match flock(file, how) {
             Ok(()) => return Ok(Held(file)),
-            Err(Errno::EINTR) if !stop() => {}
+            Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno),
         }
     }

@@ -13,7 +13,7 @@ use nix::unistd::{fdatasync, write};
 
 pub use super::files::{AppenderFds, Files, GATE, LOG, ReaderFds, open_for_reading};
 use super::files::{call, stat};
-use super::lock::{self, Stop};
+use super::lock;
 use super::offset::Offset;
 use super::record::{Batch, TORN_MARK};
 use crate::config::Durability;
@@ -44,8 +44,6 @@ pub enum LogError {
         /// The log's size.
         size: Offset,
     },
-    /// A signal ended the wait for a lock.
-    Stopped,
 }
 
 /// Appends to the log.
@@ -53,7 +51,6 @@ pub struct Appender {
     log: OwnedFd,
     tail: OwnedFd,
     gate: OwnedFd,
-    stop: Stop,
 }
 
 /// What became of a batch.
@@ -77,19 +74,13 @@ pub struct Reader {
     gate: OwnedFd,
     position: Offset,
     behind: bool,
-    stop: Stop,
 }
 
 impl Appender {
     /// An appender on descriptors that no other process locks.
     pub fn new(fds: AppenderFds) -> Self {
         let AppenderFds { log, tail, gate } = fds;
-        Self { log, tail, gate, stop: Box::new(|| false) }
-    }
-
-    /// Has `stop` asked whenever a signal interrupts the wait for a lock.
-    pub fn stop_when(self, stop: impl Fn() -> bool + Send + 'static) -> Self {
-        Self { stop: Box::new(stop), ..self }
+        Self { log, tail, gate }
     }
 
     /// Appends the batch under the exclusive lock, stamped with the time that `now` gives once the
@@ -106,8 +97,8 @@ impl Appender {
         now: impl Fn() -> Timestamp,
         durability: Durability,
     ) -> Result<Appended, LogError> {
-        let gate = lock::exclusive(&self.gate, &self.stop).map_err(|e| lock_error(GATE, e))?;
-        let _lock = lock::exclusive(&self.log, &self.stop).map_err(|e| lock_error(LOG, e))?;
+        let gate = lock::exclusive(&self.gate).map_err(|e| lock_error(GATE, e))?;
+        let _lock = lock::exclusive(&self.log).map_err(|e| lock_error(LOG, e))?;
         drop(gate);
         self.append_locked(batch, now, durability)
     }
@@ -181,7 +172,7 @@ impl Appender {
                 Ok(0) => return (written, Some(Errno::EIO)),
                 // After a short write the next one names the reason, or goes on.
                 Ok(n) => written += n,
-                Err(Errno::EINTR) if !(self.stop)() => {}
+                Err(Errno::EINTR) => {}
                 Err(errno) => return (written, Some(errno)),
             }
         }
@@ -194,12 +185,7 @@ impl Reader {
     pub fn new(fds: ReaderFds, position: Offset) -> Self {
         let ReaderFds { log, gate } = fds;
         // Until it has seen the end, it counts as one that has much to catch up with.
-        Self { log, gate, position, behind: true, stop: Box::new(|| false) }
-    }
-
-    /// Has `stop` asked whenever a signal interrupts the wait for a lock.
-    pub fn stop_when(self, stop: impl Fn() -> bool + Send + 'static) -> Self {
-        Self { stop: Box::new(stop), ..self }
+        Self { log, gate, position, behind: true }
     }
 
     /// Gives the descriptors back.
@@ -295,10 +281,10 @@ impl Reader {
         job: impl FnOnce(&OwnedFd) -> Result<T, LogError>,
     ) -> Result<T, LogError> {
         let gate = match through_gate {
-            true => Some(lock::exclusive(&self.gate, &self.stop).map_err(|e| lock_error(GATE, e))?),
+            true => Some(lock::exclusive(&self.gate).map_err(|e| lock_error(GATE, e))?),
             false => None,
         };
-        let _lock = lock::shared(&self.log, &self.stop).map_err(|e| lock_error(LOG, e))?;
+        let _lock = lock::shared(&self.log).map_err(|e| lock_error(LOG, e))?;
         // Open again before reading, so that readers do not exclude readers.
         drop(gate);
         job(&self.log)
@@ -326,7 +312,7 @@ fn read_at(log: &impl AsFd, buf: &mut [u8], at: Offset) -> Result<usize, LogErro
 }
 
 fn lock_error(file: &'static str, errno: Errno) -> LogError {
-    if errno == Errno::EINTR { LogError::Stopped } else { call("lock", file, errno) }
+    call("lock", file, errno)
 }
 
 impl fmt::Display for LogError {
@@ -341,7 +327,6 @@ impl fmt::Display for LogError {
             Self::Cut { at, size } => {
                 write!(f, "offset {at} is behind the end of {LOG} ({size}): it was cut")
             }
-            Self::Stopped => f.write_str("a signal ended the wait for the log's lock"),
         }
     }
 }

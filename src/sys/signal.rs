@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::time::TimeSpec;
 
 /// The signals a role may handle; one flag each.
@@ -74,17 +74,6 @@ pub fn take(signal: Signal) -> bool {
 /// Whether `signal` came, without taking it.
 pub fn pending(signal: Signal) -> bool {
     HANDLED.iter().position(|s| *s == signal).is_some_and(|slot| CAME[slot].load(Ordering::Relaxed))
-}
-
-/// Runs `work` with `signal` unblocked, so that it can interrupt a blocking call (flock(2)).
-pub fn interruptible_by<T>(signal: Signal, work: impl FnOnce() -> T) -> T {
-    let mut set = SigSet::empty();
-    set.add(signal);
-    // Cannot fail with a valid set; if it did, the call would merely not be interruptible.
-    let _ = set.thread_swap_mask(SigmaskHow::SIG_UNBLOCK);
-    let result = work();
-    let _ = set.thread_swap_mask(SigmaskHow::SIG_BLOCK);
-    result
 }
 
 /// Sleeps until a descriptor is ready, a noted signal comes, or `limit` is over. A signal ends the
