@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
+use serde_json::{Value, json};
 use service::{Service, wait_child};
 
 fn listen(service: &Service, name: &str) -> Child {
@@ -52,7 +52,9 @@ fn a_recv_and_a_send_that_die_of_their_filter_are_named_and_counted() {
     kill_as_a_filter_does(pid(&first));
     let label = format!("recv alice {}", first["address"].as_str().unwrap());
     let line = service.wait_for_line(&format!("{label}: ended"));
-    assert!(line.contains("killed by its filter"), "{line}");
+    // It did not: nobody is told of a call that the kernel has not told of.
+    assert!(line.contains("killed by its filter; the system call is not told"), "{line}");
+    assert!(line.contains(&format!("type=1326.*pid={}'", pid(&first))), "{line}");
     // The client comes back by itself, with a new RECV.
     let (_, clients) = service.wait_for_status(|status, clients| {
         status["counters"]["violations"] == 1 && clients.len() == 2
@@ -67,12 +69,26 @@ fn a_recv_and_a_send_that_die_of_their_filter_are_named_and_counted() {
         status["counters"]["violations"] == 2 && clients.len() == 2
     });
     assert_eq!(status["counters"]["joins"], 4);
+    service.wait_for_line(&format!("{label}: ended (its SEND was killed; the system call is not"));
+    let (status, _) = service.wait_for_status(|status, _| list(status).len() == 2);
+    let seen = &list(&status)[0];
+    assert_eq!((&seen["role"], &seen["name"]), (&json!("recv-joined"), &json!("alice")));
+    assert_eq!((&seen["address"], &seen["call"]), (&first["address"], &Value::Null));
+    assert_eq!(list(&status)[1]["role"], "send");
     assert_eq!(pid(client(&clients, "bob")), stays, "somebody else noticed");
     let table = service.admin_ok(&["status"]);
     assert!(table.contains("4 joins"), "{table}");
     assert!(table.contains("2 violations"), "{table}");
+    let line = format!("by recv-joined of alice {}", first["address"].as_str().unwrap());
+    let line = format!("{line}, process {}: not told", pid(&first));
+    assert!(table.contains(&line), "{table}");
     end(alice);
     end(bob);
+}
+
+/// The newest violations.
+fn list(status: &Value) -> &[Value] {
+    status["violations"].as_array().unwrap()
 }
 
 /// RECV is known as a member a moment before it forks SEND.

@@ -82,6 +82,23 @@ fn print_service(service: &Value) {
         text(counters, "penalties"),
         text(counters, "violations"),
     );
+    for seen in service["violations"].as_array().into_iter().flatten() {
+        println!("{}", violation(seen));
+    }
+}
+
+/// One of the newest violations.
+fn violation(seen: &Value) -> String {
+    let told = |key: &str| if seen[key].is_null() { "-".to_owned() } else { text(seen, key) };
+    format!(
+        "violation {} by {} of {} {}, process {}: {}",
+        told("time"),
+        told("role"),
+        told("name"),
+        told("address"),
+        told("pid"),
+        if seen["call"].is_null() { "not told".to_owned() } else { text(seen, "call") },
+    )
 }
 
 /// A value as a person reads it; nothing in it can control the terminal.

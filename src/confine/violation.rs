@@ -1,36 +1,66 @@
 //! What the kernel's log says about a process that a filter killed: pure, from a line to a value.
 //!
 //! A parent learns only that its child died of `SIGSYS`; which call it was stands in the kernel's
-//! audit records (type 1326), which reach the kernel's log where no audit daemon takes them.
+//! audit records (type 1326), which reach the kernel's log where no audit daemon takes them. The log
+//! has lines of everybody's, also of the unprivileged: whatever stands in one, it gives a value or none.
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// A call that a filter did not let through.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// The process.
+    /// The process, as it is numbered outside of all containers.
     pub pid: i32,
-    /// The system call: its name, or its number where the policies know no name for it.
-    pub call: String,
+    /// Its user, outside of all containers.
+    pub uid: u32,
+    /// What it called.
+    pub call: Call,
+}
+
+/// A system call as the kernel's log has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Call {
+    number: u32,
+    /// It was called as this processor's own programs do: a 32-bit program's numbers are others.
+    native: bool,
 }
 
 impl Violation {
     /// The violation that a line of the kernel's log tells of, if it does.
     pub fn parse(line: &str) -> Option<Self> {
-        if !line.split_ascii_whitespace().any(|word| word.ends_with("type=1326")) {
-            return None;
-        }
-        let pid = field(line, "pid=")?.parse().ok()?;
-        let number: u32 = field(line, "syscall=")?.parse().ok()?;
-        Some(Self { pid, call: name_of(number) })
+        // A process' name, which it chooses itself, can only come later in the line.
+        let told = line.split_once("type=1326 audit(")?.1;
+        let call = Call {
+            number: field(told, "syscall=")?.parse().ok()?,
+            native: field(told, "arch=")? == NATIVE,
+        };
+        Some(Self {
+            pid: field(told, "pid=")?.parse().ok()?,
+            uid: field(told, "uid=")?.parse().ok()?,
+            call,
+        })
     }
 }
 
-impl fmt::Display for Violation {
+/// `AUDIT_ARCH_…` of audit(7) in linux/audit.h, as it is printed.
+const NATIVE: &str = if cfg!(target_arch = "aarch64") { "c00000b7" } else { "c000003e" };
+
+impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "process {} called {}", self.pid, self.call)
+        let number = self.number;
+        match name_of(number) {
+            _ if !self.native => write!(f, "number {number} of another architecture's"),
+            Some(name) => write!(f, "{name} ({number})"),
+            None => write!(f, "number {number}"),
+        }
+    }
+}
+
+impl Serialize for Call {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
@@ -39,33 +69,67 @@ fn field<'a>(line: &'a str, key: &str) -> Option<&'a str> {
 }
 
 #[cfg(target_os = "linux")]
-fn name_of(number: u32) -> String {
-    super::policy::calls::name(number.into()).map_or_else(|| number.to_string(), str::to_owned)
+fn name_of(number: u32) -> Option<&'static str> {
+    super::policy::calls::name(number.into())
 }
 
 #[cfg(not(target_os = "linux"))]
-fn name_of(number: u32) -> String {
-    number.to_string()
+fn name_of(_: u32) -> Option<&'static str> {
+    None
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const LINE: &str = "6,1185,2960070542,-;audit: type=1326 audit(1795394996.974:501): \
-        auid=4294967295 uid=0 gid=0 ses=4294967295 pid=25178 comm=\"papayad\" \
-        exe=\"/usr/sbin/papayad\" sig=31 arch=c000003e syscall=99999 compat=0 ip=0x7fbc code=0x80000000";
+    /// As read from /dev/kmsg of Linux 6.18.
+    fn line(call: &str) -> String {
+        format!(
+            "5,1185,2960070542,-;audit: type=1326 audit(1795394996.974:501): auid=4294967295 \
+             uid=65534 gid=65533 ses=4294967295 pid=25178 comm=\"papayad\" \
+             exe=\"/usr/sbin/papayad\" sig=31 arch={NATIVE} {call} compat=0 ip=0x7fbc \
+             code=0x80000000\n"
+        )
+    }
 
     #[test]
-    fn the_kernels_record_names_process_and_call() {
-        let expected = Violation { pid: 25178, call: "99999".to_owned() };
-        assert_eq!(Violation::parse(LINE), Some(expected));
+    #[cfg(target_os = "linux")]
+    fn the_kernels_record_names_process_user_and_call() {
+        let number = libc::SYS_socket;
+        let found = Violation::parse(&line(&format!("syscall={number}"))).unwrap();
+        assert_eq!((found.pid, found.uid), (25178, 65534));
+        assert_eq!(found.call.to_string(), format!("socket ({number})"));
+        let found = Violation::parse(&line("syscall=99999")).unwrap();
+        assert_eq!(found.call.to_string(), "number 99999");
+    }
+
+    #[test]
+    fn a_32_bit_call_is_not_given_the_name_that_its_number_has_here() {
+        let other = line("syscall=41").replace(NATIVE, "40000003");
+        let found = Violation::parse(&other).unwrap();
+        assert_eq!(found.call.to_string(), "number 41 of another architecture's");
     }
 
     #[test]
     fn other_lines_are_none() {
-        for line in ["", "type=1326", "audit: type=1400 pid=1 syscall=2", "pid=1 syscall=2"] {
+        for line in [
+            "",
+            "type=1326",
+            "type=1326 audit(",
+            "audit: type=1400 audit(1.0:1): pid=1 uid=1 arch=c000003e syscall=2",
+            "pid=1 uid=1 arch=c000003e syscall=2",
+            "type=1326 audit(1.0:1): pid=99999999999 uid=1 arch=c000003e syscall=2",
+            "type=1326 audit(1.0:1): pid=-x uid=1 arch=c000003e syscall=2",
+            "type=1326 audit(1.0:1): pid=1 uid=1 arch=c000003e syscall=-2",
+        ] {
             assert_eq!(Violation::parse(line), None, "{line}");
         }
+    }
+
+    /// audit(8) writes a name with blanks or quotes in hexadecimal, so no word of it can be a field.
+    #[test]
+    fn what_a_process_calls_itself_does_not_stand_for_a_field() {
+        let text = line("syscall=41").replace("\"papayad\"", "706F7720706964 3D31");
+        assert_eq!(Violation::parse(&text).unwrap().pid, 25178);
     }
 }

@@ -8,10 +8,12 @@
 pub mod control;
 mod counters;
 mod journal;
+mod kernel_log;
 mod locks;
 pub mod prepare;
 pub mod seal;
 mod supervise;
+mod violations;
 mod workers;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -23,6 +25,7 @@ use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, geteuid, getpid};
 
 use self::journal::Journal;
+use self::kernel_log::KernelLog;
 use self::supervise::Supervisor;
 use super::channel::Channel;
 use super::channel::launcher_keeper::FromKeeper;
@@ -68,6 +71,7 @@ pub fn run(config: Config, config_path: &Path, leashed: bool) -> Result<(), Fail
     signal::let_faults_kill().map_err(prepare::failed("set signals up"))?;
     let mut journal = Journal::open(&config.syslog);
     let (plumbing, keeper) = begin(&config, users.as_ref(), &mut journal)?;
+    let kernel_log = kernel_log(&mut journal);
     match &users {
         Some(users) => {
             drop_root(&users.workers)?;
@@ -75,7 +79,7 @@ pub fn run(config: Config, config_path: &Path, leashed: bool) -> Result<(), Fail
         }
         None => identity::rootless().map_err(|e| Failure::new(Exit::Internal, e.to_string()))?,
     }
-    let start = Start { config, config_path: config_path.to_owned(), leashed, users };
+    let start = Start { config, config_path: config_path.to_owned(), leashed, users, kernel_log };
     supervise(start, journal, plumbing, keeper)
 }
 
@@ -132,6 +136,22 @@ fn begin(
     Ok((plumbing, KeeperChild { pid, channel: mine }))
 }
 
+/// As root, after the keeper was forked, which has no use for it. Optional: without it violations
+/// are noticed all the same, but not which call it was.
+fn kernel_log(journal: &mut Journal) -> Option<KernelLog> {
+    match KernelLog::open() {
+        Ok(log) => Some(log),
+        Err(cause) => {
+            let text = format!(
+                "launcher: the kernel's log cannot be opened ({cause}): the system call of a \
+                 violation will not be named"
+            );
+            journal.line(Severity::Debug, &text);
+            None
+        }
+    }
+}
+
 /// From here on nothing of this service is root any more.
 fn drop_root(ids: &Ids) -> Result<(), Failure> {
     identity::become_forever(ids).map_err(|e| Failure::new(Exit::Internal, e.to_string()))
@@ -144,6 +164,7 @@ struct Start {
     leashed: bool,
     /// `None` without root.
     users: Option<Users>,
+    kernel_log: Option<KernelLog>,
 }
 
 struct KeeperChild {

@@ -88,7 +88,12 @@ mod rules {
         allow("recvmsg", &[], "connections from the listener"),
         allow("sendto", &[], "the same without descriptors"),
         allow("recvfrom", &[], "the same without descriptors"),
-        allow("read", &[], "log lines, the doorbell, configuration; the loader reads libraries"),
+        allow(
+            "read",
+            &[],
+            "log lines, the doorbell, configuration; the kernel's log, which it opened as root; the \
+             loader reads libraries",
+        ),
         allow("write", &[], "standard error in the foreground"),
         allow("writev", &[], "the same"),
         allow("ppoll", &[], "waits for all of them and for signals"),

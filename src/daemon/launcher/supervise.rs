@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::{Signal, kill};
@@ -23,10 +24,11 @@ use super::counters::Counters;
 use super::journal::Journal;
 use super::locks::{Locks, parent_of};
 use super::prepare::failed;
+use super::violations::{Seen, Violations};
 use super::workers::{Worker, Workers, verdict};
 use super::{KeeperChild, Plumbing, Start};
 use crate::config::Config;
-use crate::confine::Report;
+use crate::confine::{Report, Role};
 use crate::daemon::channel::keeper_recv::{Settings, ToRecv};
 use crate::daemon::channel::launcher_keeper::{FromKeeper, ToKeeper};
 use crate::daemon::channel::launcher_listener::{FromListener, ToListener, Verdict};
@@ -95,6 +97,7 @@ pub struct Supervisor {
     /// What is in force in the launcher; `None` before it is.
     confined: Option<Report>,
     counters: Counters,
+    violations: Violations,
     began: Instant,
     /// Once the service has to end: until when, and with what.
     stop: Option<(Instant, Result<(), Failure>)>,
@@ -112,7 +115,7 @@ impl Supervisor {
         let FromKeeper::Ready { files, tokens, confined, new_key } = ready else {
             return Err(Failure::new(Exit::Internal, "the keeper's first word was not \"ready\""));
         };
-        let Start { config, config_path, leashed, users } = start;
+        let Start { config, config_path, leashed, users, kernel_log } = start;
         let leash = if leashed { sys::fd::own(0).ok() } else { None };
         let mut supervisor = Self {
             config,
@@ -137,6 +140,7 @@ impl Supervisor {
             tokens,
             confined: None,
             counters: Counters::default(),
+            violations: Violations::new(kernel_log),
             began: Instant::now(),
             stop: None,
         };
@@ -214,11 +218,15 @@ impl Supervisor {
             self.take_callers();
             self.restart_listener();
             self.watch_locks();
+            self.tell_violations();
             if self.stop.is_some() && self.is_over() {
                 break;
             }
         }
         self.journal.drain(&self.plumbing.report.0);
+        for line in self.violations.untold() {
+            self.journal.line(Severity::Warning, &line);
+        }
         let outcome = self.stop.take().map_or(Ok(()), |(_, outcome)| outcome);
         match &outcome {
             Ok(()) => self.log(Severity::Notice, "stopped"),
@@ -234,7 +242,8 @@ impl Supervisor {
         let stop = self.stop.as_ref().map(|(end, _)| *end);
         let bell_rests = self.bell_rests_until > Instant::now();
         let bell = (bell_rests || self.bell_due).then_some(self.bell_rests_until);
-        let due = [restart, locks, stop, bell, self.plumbing.control.next_due()];
+        let violations = self.violations.next_due();
+        let due = [restart, locks, stop, bell, violations, self.plumbing.control.next_due()];
         let due = due.into_iter().flatten().min();
         let limit = due.map(|due| due.saturating_duration_since(Instant::now()));
         let read = PollFlags::POLLIN;
@@ -252,6 +261,7 @@ impl Supervisor {
             let room = if self.untold.is_empty() { PollFlags::empty() } else { PollFlags::POLLOUT };
             fds.push(PollFd::new(channel.as_fd(), read | room));
         }
+        fds.extend(self.violations.watch().map(|log| PollFd::new(log, read)));
         fds.extend(self.leash.iter().map(|leash| PollFd::new(leash.as_fd(), read)));
         fds.extend(self.plumbing.control.watch());
         signal::wait(&mut fds, limit).map_err(failed("wait"))
@@ -338,12 +348,21 @@ impl Supervisor {
 
     fn reaped(&mut self, status: WaitStatus) {
         let Some(pid) = status.pid() else { return };
+        let violated = matches!(status, WaitStatus::Signaled(_, Signal::SIGSYS, _));
         if pid == self.keeper.pid {
+            if violated {
+                self.note_violation(Role::Keeper, Some(pid), None);
+            }
             self.keeper_ended(&describe(status));
         } else if matches!(&self.door, Door::Open { pid: p, .. } if *p == pid) {
+            if violated {
+                self.note_violation(Role::Listener, Some(pid), None);
+            }
             self.listener_ended(status);
         } else if let Some((id, worker)) = self.workers.remove(pid) {
             self.worker_ended(id, &worker, status);
+        } else if violated {
+            self.note_violation(Role::Send, Some(pid), None);
         } else if let WaitStatus::Signaled(_, signal, _) = status {
             // A SEND whose RECV went first: the kernel ends it with SIGKILL, so that is no news.
             let severity =
@@ -356,17 +375,50 @@ impl Supervisor {
     fn worker_ended(&mut self, id: WorkerId, worker: &Worker, status: WaitStatus) {
         let removed = self.removed.remove(&worker.pid);
         let verdict = verdict(worker, status, removed);
-        let text = format!("{}: ended ({})", worker.label(), describe(status));
-        let severity = match status {
-            WaitStatus::Signaled(..) => Severity::Warning,
-            _ if worker.member.is_some() => Severity::Info,
-            _ => Severity::Debug,
-        };
-        self.journal.line(severity, &text);
+        match (status, worker.member.is_some()) {
+            (WaitStatus::Signaled(_, Signal::SIGSYS, _), is_member) => {
+                let role = if is_member { Role::RecvJoined } else { Role::Recv };
+                self.note_violation(role, Some(worker.pid), Some(worker));
+            }
+            (WaitStatus::Exited(_, code), true) if code == i32::from(recv::EXIT_SEND_KILLED) => {
+                self.note_violation(Role::Send, None, Some(worker));
+            }
+            (_, is_member) => {
+                let severity = match status {
+                    WaitStatus::Signaled(..) => Severity::Warning,
+                    _ if is_member => Severity::Info,
+                    _ => Severity::Debug,
+                };
+                let text = format!("{}: ended ({})", worker.label(), describe(status));
+                self.journal.line(severity, &text);
+            }
+        }
         self.counters.ended(verdict);
         self.untold.push_back(ToListener::Ended(id, verdict));
         // It may have ended between its last record and the bell.
         self.bell_due |= worker.member.is_some();
+    }
+
+    /// It is logged once the kernel has told which call it was.
+    fn note_violation(&mut self, role: Role, pid: Option<Pid>, worker: Option<&Worker>) {
+        let name = worker.and_then(|w| w.member.as_ref()).map(|(name, ..)| name.to_string());
+        let label = worker.map_or_else(|| role.to_string(), Worker::label);
+        let seen = Seen {
+            time: Timestamp::now(),
+            role,
+            name,
+            address: worker.map(|w| w.source),
+            pid: pid.map(Pid::as_raw),
+            call: None,
+        };
+        self.violations.add(label, seen);
+    }
+
+    fn tell_violations(&mut self) {
+        let workers = &self.workers;
+        for line in self.violations.told(|pid| workers.id_of(pid).is_some()) {
+            self.journal.line(Severity::Warning, &line);
+        }
     }
 
     /// Begins the end of the service: everyone is told, and then killed.

@@ -48,6 +48,7 @@ impl Supervisor {
             "starting": starting.len(),
             "starting_pids": starting,
             "counters": self.counters,
+            "violations": self.violations.last(),
         });
         let mut text = format!("{service}\n");
         for (_, worker) in self.workers.iter() {

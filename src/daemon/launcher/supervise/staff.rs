@@ -9,8 +9,11 @@ impl Supervisor {
         let Some(source) = listener::peer(&client) else {
             return self.untold.push_back(ToListener::Ended(id, Verdict::Orderly));
         };
+        // What the kernel says from here on of the new process's number is about the new process.
+        self.violations.read();
         match self.spawn_worker(id, source, &client) {
             Ok(pid) => {
+                self.violations.forget(pid);
                 let since = Instant::now();
                 self.workers.insert(id, Worker { pid, source, member: None, judged: None, since });
             }

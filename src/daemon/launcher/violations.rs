@@ -1,0 +1,235 @@
+//! The launcher's account of processes that their filters killed: who it was is known at once, the
+//! call a moment later, when the kernel's log has it. The newest are kept for `papayad status`.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use nix::unistd::{Pid, geteuid};
+use serde::Serialize;
+
+use super::kernel_log::KernelLog;
+use crate::confine::Role;
+use crate::confine::violation::{Call, Violation};
+
+/// How long the kernel's record may take: a thread of the kernel's own writes it, so that a death
+/// can be reaped before it is there.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a record waits for its process to be reaped.
+const KEPT: Duration = Duration::from_secs(2);
+/// Records that wait.
+const KEPT_MAX: usize = 64;
+/// Violations that the status shows.
+const LAST_MAX: usize = 8;
+
+const NOT_TOLD: &str = "the system call is not told here";
+
+/// A process that its filter killed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Seen {
+    /// When it was reaped.
+    pub time: Timestamp,
+    /// What it was.
+    pub role: Role,
+    /// Whose token it had.
+    pub name: Option<String>,
+    /// Where its client came from.
+    pub address: Option<SocketAddr>,
+    /// Its number; of a SEND, which RECV reaps, only the kernel's log tells it.
+    pub pid: Option<i32>,
+    /// The system call, where the kernel told.
+    pub call: Option<Call>,
+}
+
+/// One that waits for the kernel's word.
+struct Waiting {
+    label: String,
+    seen: Seen,
+    until: Instant,
+}
+
+/// The account.
+pub struct Violations {
+    log: Option<KernelLog>,
+    /// Records of processes that are not reaped yet, and when they were read.
+    records: VecDeque<(Instant, Violation)>,
+    waiting: Vec<Waiting>,
+    last: VecDeque<Seen>,
+}
+
+impl Violations {
+    /// An empty account.
+    pub fn new(log: Option<KernelLog>) -> Self {
+        Self { log, records: VecDeque::new(), waiting: Vec::new(), last: VecDeque::new() }
+    }
+
+    /// A process was reaped, and its filter had killed it; `label` names it in the log.
+    pub fn add(&mut self, label: String, seen: Seen) {
+        let patience = if self.log.is_some() { PATIENCE } else { Duration::ZERO };
+        self.waiting.push(Waiting { label, seen, until: Instant::now() + patience });
+    }
+
+    /// A process has this number now: what was read of an earlier one is not about it.
+    pub fn forget(&mut self, pid: Pid) {
+        self.records.retain(|(_, violation)| violation.pid != pid.as_raw());
+    }
+
+    /// What to watch while somebody waits.
+    pub fn watch(&self) -> Option<BorrowedFd<'_>> {
+        self.log.as_ref().filter(|_| !self.waiting.is_empty()).map(KernelLog::as_fd)
+    }
+
+    /// When to look at the latest.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.waiting.iter().map(|waiting| waiting.until).min()
+    }
+
+    /// The lines of all about whom the kernel has told, or will not any more. `is_another`: a process
+    /// that is there, and so is not the SEND that a RECV has reaped.
+    pub fn told(&mut self, is_another: impl Fn(Pid) -> bool) -> Vec<String> {
+        if self.waiting.is_empty() {
+            return Vec::new();
+        }
+        self.read();
+        let mut lines = Vec::new();
+        for mut waiting in std::mem::take(&mut self.waiting) {
+            let found = self.take_record(&waiting.seen, &is_another);
+            if found.is_none() && waiting.until > Instant::now() {
+                self.waiting.push(waiting);
+                continue;
+            }
+            if let Some(record) = found {
+                waiting.seen.call = Some(record.call);
+                waiting.seen.pid.get_or_insert(record.pid);
+            }
+            lines.push(self.keep(waiting));
+        }
+        lines
+    }
+
+    /// The lines of all that still wait.
+    pub fn untold(&mut self) -> Vec<String> {
+        let waiting = std::mem::take(&mut self.waiting);
+        waiting.into_iter().map(|waiting| self.keep(waiting)).collect()
+    }
+
+    /// The newest, the oldest of them first.
+    pub fn last(&self) -> &VecDeque<Seen> {
+        &self.last
+    }
+
+    /// Takes what the kernel has said so far.
+    pub fn read(&mut self) {
+        let now = Instant::now();
+        self.records.retain(|(read, _)| now.duration_since(*read) < KEPT);
+        let new = self.log.as_mut().map_or_else(Vec::new, KernelLog::violations);
+        self.records.extend(new.into_iter().map(|violation| (now, violation)));
+        let surplus = self.records.len().saturating_sub(KEPT_MAX);
+        self.records.drain(..surplus);
+    }
+
+    fn take_record(&mut self, seen: &Seen, is_another: &impl Fn(Pid) -> bool) -> Option<Violation> {
+        let is_it = |found: &Violation| match seen.pid {
+            Some(pid) => found.pid == pid,
+            None => found.uid == geteuid().as_raw() && !is_another(Pid::from_raw(found.pid)),
+        };
+        let place = self.records.iter().position(|(_, found)| is_it(found))?;
+        self.records.remove(place).map(|(_, violation)| violation)
+    }
+
+    fn keep(&mut self, Waiting { label, seen, .. }: Waiting) -> String {
+        let line = format!("{label}: ended ({seen})");
+        self.last.push_back(seen);
+        let surplus = self.last.len().saturating_sub(LAST_MAX);
+        self.last.drain(..surplus);
+        line
+    }
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.role == Role::Send && self.name.is_some() {
+            match self.pid {
+                Some(pid) => write!(f, "its SEND, process {pid}, was ")?,
+                // RECV's own line has its number, and by which signal.
+                None => f.write_str("its SEND was ")?,
+            }
+        }
+        match (self.call, self.pid) {
+            (Some(call), _) => write!(f, "killed by its filter: system call {call}"),
+            (None, Some(pid)) => write!(
+                f,
+                "killed by its filter; {NOT_TOLD}: dmesg | grep 'type=1326.*pid={pid}' may name it"
+            ),
+            (None, None) => {
+                write!(f, "killed; {NOT_TOLD}: dmesg | grep type=1326 may name it")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(role: Role, pid: Option<i32>) -> Seen {
+        let address = Some("192.0.2.1:5".parse().unwrap());
+        let name = Some("alice".to_owned());
+        Seen { time: Timestamp::now(), role, name, address, pid, call: None }
+    }
+
+    fn record(pid: i32, uid: u32) -> Violation {
+        let line = format!("type=1326 audit(1:1): uid={uid} pid={pid} arch=0 syscall=41");
+        Violation::parse(&line).unwrap()
+    }
+
+    /// As if the kernel's log had been there, with these records in it.
+    fn account(records: &[Violation]) -> Violations {
+        let mut account = Violations::new(None);
+        account.records.extend(records.iter().map(|record| (Instant::now(), *record)));
+        account
+    }
+
+    fn me() -> u32 {
+        geteuid().as_raw()
+    }
+
+    #[test]
+    fn a_call_is_told_of_the_process_that_made_it_and_of_no_other() {
+        let mut account = account(&[record(8, me()), record(7, me())]);
+        account.add("recv alice 192.0.2.1:5".into(), seen(Role::RecvJoined, Some(7)));
+        account.add("recv bob 192.0.2.1:6".into(), seen(Role::RecvJoined, Some(9)));
+        let lines = account.told(|_| false);
+        assert_eq!(lines.len(), 2);
+        assert!(lines[0].starts_with("recv alice 192.0.2.1:5: ended (killed by its filter: sys"));
+        assert!(lines[1].contains("not told here: dmesg | grep 'type=1326.*pid=9'"), "{lines:?}");
+        assert!(account.last()[0].call.is_some() && account.last()[1].call.is_none());
+    }
+
+    #[test]
+    fn a_sends_call_is_not_one_of_a_living_process_or_of_another_user() {
+        let mut account = account(&[record(7, me()), record(8, me() + 1), record(9, me())]);
+        account.add("recv alice 192.0.2.1:5".into(), seen(Role::Send, None));
+        let lines = account.told(|pid| pid.as_raw() == 7);
+        assert!(lines[0].contains("its SEND, process 9, was killed by its filter"), "{lines:?}");
+        account.add("recv alice 192.0.2.1:5".into(), seen(Role::Send, None));
+        let lines = account.told(|pid| pid.as_raw() == 7);
+        assert!(lines[0].contains("not told"), "{lines:?}");
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let mut account = account(&vec![record(7, me()); 1000]);
+        for pid in 0..100 {
+            account.add("recv".into(), seen(Role::Recv, Some(1000 + pid)));
+        }
+        assert_eq!(account.told(|_| false).len(), 100);
+        assert_eq!(account.last().len(), LAST_MAX);
+        assert_eq!(account.last().back().unwrap().pid, Some(1099));
+        assert_eq!(account.records.len(), KEPT_MAX);
+        assert!(account.told(|_| false).is_empty() && account.next_due().is_none());
+    }
+}
