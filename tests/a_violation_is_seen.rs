@@ -69,7 +69,9 @@ fn a_recv_and_a_send_that_die_of_their_filter_are_named_and_counted() {
         status["counters"]["violations"] == 2 && clients.len() == 2
     });
     assert_eq!(status["counters"]["joins"], 4);
-    service.wait_for_line(&format!("{label}: ended (its SEND was killed; the system call is not"));
+    service.wait_for_line(&format!(
+        "{label}: ended (its SEND, process {send}, was killed by its filter; the"
+    ));
     let (status, _) = service.wait_for_status(|status, _| list(status).len() == 2);
     let seen = &list(&status)[0];
     assert_eq!((&seen["role"], &seen["name"]), (&json!("recv-joined"), &json!("alice")));

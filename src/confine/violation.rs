@@ -13,8 +13,6 @@ use serde::{Serialize, Serializer};
 pub struct Violation {
     /// The process, as it is numbered outside of all containers.
     pub pid: i32,
-    /// Its user, outside of all containers.
-    pub uid: u32,
     /// What it called.
     pub call: Call,
 }
@@ -36,11 +34,7 @@ impl Violation {
             number: field(told, "syscall=")?.parse().ok()?,
             native: field(told, "arch=")? == NATIVE,
         };
-        Some(Self {
-            pid: field(told, "pid=")?.parse().ok()?,
-            uid: field(told, "uid=")?.parse().ok()?,
-            call,
-        })
+        Some(Self { pid: field(told, "pid=")?.parse().ok()?, call })
     }
 }
 
@@ -94,10 +88,10 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn the_kernels_record_names_process_user_and_call() {
+    fn the_kernels_record_names_process_and_call() {
         let number = libc::SYS_socket;
         let found = Violation::parse(&line(&format!("syscall={number}"))).unwrap();
-        assert_eq!((found.pid, found.uid), (25178, 65534));
+        assert_eq!(found.pid, 25178);
         assert_eq!(found.call.to_string(), format!("socket ({number})"));
         let found = Violation::parse(&line("syscall=99999")).unwrap();
         assert_eq!(found.call.to_string(), "number 99999");
@@ -116,11 +110,11 @@ mod tests {
             "",
             "type=1326",
             "type=1326 audit(",
-            "audit: type=1400 audit(1.0:1): pid=1 uid=1 arch=c000003e syscall=2",
-            "pid=1 uid=1 arch=c000003e syscall=2",
-            "type=1326 audit(1.0:1): pid=99999999999 uid=1 arch=c000003e syscall=2",
-            "type=1326 audit(1.0:1): pid=-x uid=1 arch=c000003e syscall=2",
-            "type=1326 audit(1.0:1): pid=1 uid=1 arch=c000003e syscall=-2",
+            "audit: type=1400 audit(1.0:1): pid=1 arch=c000003e syscall=2",
+            "pid=1 arch=c000003e syscall=2",
+            "type=1326 audit(1.0:1): pid=99999999999 arch=c000003e syscall=2",
+            "type=1326 audit(1.0:1): pid=-x arch=c000003e syscall=2",
+            "type=1326 audit(1.0:1): pid=1 arch=c000003e syscall=-2",
         ] {
             assert_eq!(Violation::parse(line), None, "{line}");
         }

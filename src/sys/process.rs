@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
 /// Forks this (single-threaded) process; `role` runs in the child and never returns.
@@ -122,6 +122,16 @@ pub fn children() -> Vec<Pid> {
     let list = std::fs::read_to_string(format!("/proc/{own}/task/{own}/children"));
     let list = list.unwrap_or_default();
     list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw).collect()
+}
+
+/// How this child ended, if it has; it stays to be reaped by whoever is its parent next.
+pub fn ended_child(child: Pid) -> Option<Ended> {
+    let how = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    match waitid(Id::Pid(child), how) {
+        Ok(WaitStatus::StillAlive) => None,
+        Ok(status) => Some(status),
+        Err(_) => Some(WaitStatus::Exited(child, 0)),
+    }
 }
 
 /// Reaps this child if it has ended.

@@ -56,7 +56,7 @@ pub use rules::RULES;
 
 #[cfg(target_os = "linux")]
 mod rules {
-    use libc::{LOCK_EX, LOCK_UN, PR_SET_NAME, WNOHANG};
+    use libc::{LOCK_EX, LOCK_UN, P_PID, PR_SET_NAME, WEXITED, WNOHANG, WNOWAIT};
 
     use super::super::{NO_ADDRESS, Rule, allow, fd, fd_range, int};
     use super::*;
@@ -84,7 +84,11 @@ mod rules {
         allow("poll", &[], "the same on processors that have it"),
         allow("shutdown", &[fd(&[CLIENT])], "ends the connection for both halves"),
         allow("close", &[fd_range(0, LAST)], "its own descriptors, at the end"),
-        allow("wait4", &[int(2, "options", &[WNOHANG])], "SEND is reaped"),
+        allow(
+            "waitid",
+            &[int(0, "idtype", &[P_PID as i32]), int(3, "options", &[WEXITED | WNOHANG | WNOWAIT])],
+            "how SEND ended; the launcher reaps it",
+        ),
         allow(
             "prctl",
             &[int(0, "option", &[PR_SET_NAME])],

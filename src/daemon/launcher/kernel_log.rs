@@ -81,10 +81,8 @@ mod tests {
     }
 
     fn record(pid: u32) -> Result<Vec<u8>, Errno> {
-        Ok(format!(
-            "5,1,2,-;audit: type=1326 audit(1.0:5): uid=7 pid={pid} arch=c000003e syscall=41\n"
-        )
-        .into_bytes())
+        Ok(format!("5,1,2,-;audit: type=1326 audit(1.0:5): pid={pid} arch=c000003e syscall=41\n")
+            .into_bytes())
     }
 
     fn pids(records: Vec<Result<Vec<u8>, Errno>>) -> Vec<i32> {

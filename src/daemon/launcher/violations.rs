@@ -8,7 +8,7 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use nix::unistd::{Pid, geteuid};
+use nix::unistd::Pid;
 use serde::Serialize;
 
 use super::kernel_log::KernelLog;
@@ -38,7 +38,7 @@ pub struct Seen {
     pub name: Option<String>,
     /// Where its client came from.
     pub address: Option<SocketAddr>,
-    /// Its number; of a SEND, which RECV reaps, only the kernel's log tells it.
+    /// Its number; of a SEND it is known once it was reaped, too.
     pub pid: Option<i32>,
     /// The system call, where the kernel told.
     pub call: Option<Call>,
@@ -49,6 +49,15 @@ struct Waiting {
     label: String,
     seen: Seen,
     until: Instant,
+}
+
+impl Waiting {
+    /// One of the two has the client, the other the process.
+    fn is_half_of(&self, other: &Self) -> bool {
+        self.seen.role == Role::Send
+            && self.seen.name.is_some() != other.seen.name.is_some()
+            && self.seen.pid.is_some() != other.seen.pid.is_some()
+    }
 }
 
 /// The account.
@@ -68,8 +77,20 @@ impl Violations {
 
     /// A process was reaped, and its filter had killed it; `label` names it in the log.
     pub fn add(&mut self, label: String, seen: Seen) {
-        let patience = if self.log.is_some() { PATIENCE } else { Duration::ZERO };
-        self.waiting.push(Waiting { label, seen, until: Instant::now() + patience });
+        let waits = self.log.is_some() || seen.role == Role::Send;
+        let patience = if waits { PATIENCE } else { Duration::ZERO };
+        let mut new = Waiting { label, seen, until: Instant::now() + patience };
+        // A RECV says that its SEND was killed, and the SEND is handed to the launcher: whichever of
+        // the two is seen first waits for the other.
+        if new.seen.role == Role::Send
+            && let Some(place) = self.waiting.iter().position(|other| other.is_half_of(&new))
+        {
+            let other = self.waiting.remove(place);
+            let pid = new.seen.pid.or(other.seen.pid);
+            new = if new.seen.name.is_some() { new } else { other };
+            new.seen.pid = pid;
+        }
+        self.waiting.push(new);
     }
 
     /// A process has this number now: what was read of an earlier one is not about it.
@@ -87,24 +108,20 @@ impl Violations {
         self.waiting.iter().map(|waiting| waiting.until).min()
     }
 
-    /// The lines of all about whom the kernel has told, or will not any more. `is_another`: a process
-    /// that is there, and so is not the SEND that a RECV has reaped.
-    pub fn told(&mut self, is_another: impl Fn(Pid) -> bool) -> Vec<String> {
+    /// The lines of all about whom the kernel has told, or will not any more.
+    pub fn told(&mut self) -> Vec<String> {
         if self.waiting.is_empty() {
             return Vec::new();
         }
         self.read();
         let mut lines = Vec::new();
         for mut waiting in std::mem::take(&mut self.waiting) {
-            let found = self.take_record(&waiting.seen, &is_another);
+            let found = self.take_record(waiting.seen.pid);
             if found.is_none() && waiting.until > Instant::now() {
                 self.waiting.push(waiting);
                 continue;
             }
-            if let Some(record) = found {
-                waiting.seen.call = Some(record.call);
-                waiting.seen.pid.get_or_insert(record.pid);
-            }
+            waiting.seen.call = found.map(|record| record.call);
             lines.push(self.keep(waiting));
         }
         lines
@@ -131,12 +148,8 @@ impl Violations {
         self.records.drain(..surplus);
     }
 
-    fn take_record(&mut self, seen: &Seen, is_another: &impl Fn(Pid) -> bool) -> Option<Violation> {
-        let is_it = |found: &Violation| match seen.pid {
-            Some(pid) => found.pid == pid,
-            None => found.uid == geteuid().as_raw() && !is_another(Pid::from_raw(found.pid)),
-        };
-        let place = self.records.iter().position(|(_, found)| is_it(found))?;
+    fn take_record(&mut self, pid: Option<i32>) -> Option<Violation> {
+        let place = self.records.iter().position(|(_, found)| Some(found.pid) == pid)?;
         self.records.remove(place).map(|(_, violation)| violation)
     }
 
@@ -181,8 +194,8 @@ mod tests {
         Seen { time: Timestamp::now(), role, name, address, pid, call: None }
     }
 
-    fn record(pid: i32, uid: u32) -> Violation {
-        let line = format!("type=1326 audit(1:1): uid={uid} pid={pid} arch=0 syscall=41");
+    fn record(pid: i32) -> Violation {
+        let line = format!("type=1326 audit(1:1): pid={pid} arch=0 syscall=41");
         Violation::parse(&line).unwrap()
     }
 
@@ -193,16 +206,12 @@ mod tests {
         account
     }
 
-    fn me() -> u32 {
-        geteuid().as_raw()
-    }
-
     #[test]
     fn a_call_is_told_of_the_process_that_made_it_and_of_no_other() {
-        let mut account = account(&[record(8, me()), record(7, me())]);
+        let mut account = account(&[record(8), record(7)]);
         account.add("recv alice 192.0.2.1:5".into(), seen(Role::RecvJoined, Some(7)));
         account.add("recv bob 192.0.2.1:6".into(), seen(Role::RecvJoined, Some(9)));
-        let lines = account.told(|_| false);
+        let lines = account.told();
         assert_eq!(lines.len(), 2);
         assert!(lines[0].starts_with("recv alice 192.0.2.1:5: ended (killed by its filter: sys"));
         assert!(lines[1].contains("not told here: dmesg | grep 'type=1326.*pid=9'"), "{lines:?}");
@@ -210,26 +219,36 @@ mod tests {
     }
 
     #[test]
-    fn a_sends_call_is_not_one_of_a_living_process_or_of_another_user() {
-        let mut account = account(&[record(7, me()), record(8, me() + 1), record(9, me())]);
-        account.add("recv alice 192.0.2.1:5".into(), seen(Role::Send, None));
-        let lines = account.told(|pid| pid.as_raw() == 7);
-        assert!(lines[0].contains("its SEND, process 9, was killed by its filter"), "{lines:?}");
-        account.add("recv alice 192.0.2.1:5".into(), seen(Role::Send, None));
-        let lines = account.told(|pid| pid.as_raw() == 7);
-        assert!(lines[0].contains("not told"), "{lines:?}");
+    fn a_send_is_one_violation_whoever_is_reaped_first() {
+        let orphan = || Seen { name: None, address: None, ..seen(Role::Send, Some(9)) };
+        for orphan_first in [true, false] {
+            let mut account = account(&[record(8), record(9)]);
+            let recv = ("recv alice 192.0.2.1:5".to_owned(), seen(Role::Send, None));
+            let mut halves = [recv, ("send".to_owned(), orphan())];
+            if orphan_first {
+                halves.reverse();
+            }
+            for (label, seen) in halves {
+                account.add(label, seen);
+            }
+            let lines = account.told();
+            assert_eq!(lines.len(), 1, "{lines:?}");
+            let expected =
+                "recv alice 192.0.2.1:5: ended (its SEND, process 9, was killed by its filter: ";
+            assert!(lines[0].starts_with(expected), "{lines:?}");
+        }
     }
 
     #[test]
     fn what_is_kept_is_bounded() {
-        let mut account = account(&vec![record(7, me()); 1000]);
+        let mut account = account(&vec![record(7); 1000]);
         for pid in 0..100 {
             account.add("recv".into(), seen(Role::Recv, Some(1000 + pid)));
         }
-        assert_eq!(account.told(|_| false).len(), 100);
+        assert_eq!(account.told().len(), 100);
         assert_eq!(account.last().len(), LAST_MAX);
         assert_eq!(account.last().back().unwrap().pid, Some(1099));
         assert_eq!(account.records.len(), KEPT_MAX);
-        assert!(account.told(|_| false).is_empty() && account.next_due().is_none());
+        assert!(account.told().is_empty() && account.next_due().is_none());
     }
 }

@@ -127,9 +127,10 @@ impl Member {
 
     /// Says how SEND ended, if it was killed; gives the exit status that tells the launcher.
     fn account_for_send(&self) -> u8 {
-        // Its channel is closed a moment before it can be reaped.
+        // Its channel is closed a moment before it has ended. Not reaped: it is handed to the
+        // launcher, which then knows by itself.
         for _ in 0..SEND_TRIES {
-            match sys::process::reap_child(self.send_pid) {
+            match sys::process::ended_child(self.send_pid) {
                 Some(WaitStatus::Signaled(_, Signal::SIGTERM | Signal::SIGKILL, _)) => return 0,
                 Some(WaitStatus::Signaled(_, signal, _)) => {
                     let text = format!("SEND (process {}) was killed by {signal}", self.send_pid);
