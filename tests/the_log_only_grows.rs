@@ -28,6 +28,8 @@ fn main() -> ExitCode {
             .with_ignored_flag(!root),
         Trial::test("root follows no link out of the keeper's directory (needs root)", no_link)
             .with_ignored_flag(!root),
+        Trial::test("a running service is told that it was unsealed (needs root)", told)
+            .with_ignored_flag(!root),
         Trial::test("a rootless service says that it cannot (needs no root)", rootless)
             .with_ignored_flag(root),
     ];
@@ -73,6 +75,33 @@ fn grows() -> Result<(), Failed> {
     File::create(&path)?;
     service.admin_ok(&["log", "seal"]);
     assert!(is_refused(File::create(&path)), "it was cut");
+    Ok(())
+}
+
+fn told() -> Result<(), Failed> {
+    let mut service = Service::start("");
+    let path = log(&service);
+    let is_sealed = || append_only::is_set(&File::open(&path).unwrap()) == Ok(true);
+    let refused = service.admin(&["log", "unseal"]);
+    assert!(!refused.status.success() && is_sealed(), "{refused:?}");
+    assert!(service.status().0["unsealed_since"].is_null());
+
+    service.admin_ok(&["log", "unseal", "--force"]);
+    assert!(!is_sealed());
+    service.wait_for_line("room.log was unsealed by hand");
+    let since = service.status().0["unsealed_since"].as_str().unwrap().to_owned();
+    let told = format!("the log was unsealed by hand at {since}");
+    assert!(service.admin_ok(&["status"]).contains(&told));
+    let doctor = service.admin(&["doctor"]);
+    assert_eq!(doctor.status.code(), Some(77), "{doctor:?}");
+    let text = String::from_utf8(doctor.stdout)?;
+    assert!(text.contains(&format!("`papayad log unseal` was run at {since}")), "{text}");
+
+    service.admin_ok(&["log", "seal"]);
+    assert!(is_sealed());
+    service.wait_for_line("room.log was sealed again");
+    assert!(service.status().0["unsealed_since"].is_null());
+    assert!(service.admin(&["doctor"]).status.success());
     Ok(())
 }
 

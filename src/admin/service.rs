@@ -82,6 +82,10 @@ fn print_service(service: &Value) {
         text(counters, "penalties"),
         text(counters, "violations"),
     );
+    if !service["unsealed_since"].is_null() {
+        let since = text(service, "unsealed_since");
+        println!("the log was unsealed by hand at {since}; `papayad log seal` seals it");
+    }
     for seen in service["violations"].as_array().into_iter().flatten() {
         println!("{}", violation(seen));
     }

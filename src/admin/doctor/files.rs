@@ -102,17 +102,38 @@ fn compare(expected: &Expected, found: &Metadata) -> Outcome {
 
 /// Where it can be set, it must be.
 fn append_only(config: &Config, service: &Service) -> Finding {
-    let outcome = match seal::is_sealed(config) {
-        Ok(true) => Outcome::Good("it can only grow, for root too".into()),
-        Ok(false) if service.rootless => Outcome::Good("not set: a rootless service cannot".into()),
-        Ok(false) => Outcome::differs(
-            "the log can be cut and replaced by root, and by whoever gets past the confinement",
-            "run `papayad log seal`, or restart the service with CAP_LINUX_IMMUTABLE",
+    let found = seal::is_sealed(config);
+    let outcome = append_only_outcome(&found, service);
+    Finding { place: place(&config.paths.state.join(LOG)), check: "append-only", outcome }
+}
+
+fn append_only_outcome(found: &Result<bool, SealError>, service: &Service) -> Outcome {
+    match (found, &service.unsealed_since) {
+        // Somebody sealed it without `papayad log seal`: the status would go on saying otherwise.
+        (Ok(true), Some(since)) => Outcome::differs(
+            format!("it can only grow, but the service was told at {since} that it can be cut"),
+            "run `papayad log seal`, which tells it",
         ),
-        Err(SealError::Unsupported) => {
+        (Ok(true), None) => Outcome::Good("it can only grow, for root too".into()),
+        (Ok(false), _) if service.rootless => {
+            Outcome::Good("not set: a rootless service cannot".into())
+        }
+        (Ok(false), since) => {
+            let who = match since {
+                Some(since) => format!("`papayad log unseal` was run at {since}"),
+                None => "the service was not told of it".to_owned(),
+            };
+            Outcome::differs(
+                format!(
+                    "the log can be cut and replaced by root, and by whoever gets past the \
+                     confinement; {who}"
+                ),
+                "run `papayad log seal`, or restart the service with CAP_LINUX_IMMUTABLE",
+            )
+        }
+        (Err(SealError::Unsupported), _) => {
             Outcome::Good("not set: the file system has no such flag".into())
         }
-        Err(problem) => Outcome::Unseen(problem.to_string()),
-    };
-    Finding { place: place(&config.paths.state.join(LOG)), check: "append-only", outcome }
+        (Err(problem), _) => Outcome::Unseen(problem.to_string()),
+    }
 }

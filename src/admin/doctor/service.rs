@@ -47,6 +47,8 @@ pub struct Service {
     pub level: Option<Level>,
     /// The same with its parts.
     pub confined: String,
+    /// Since when root has had the log unsealed, if the service was told.
+    pub unsealed_since: Option<String>,
     /// Addresses that it listens on.
     pub addresses: usize,
     /// Where its files are.
@@ -78,6 +80,7 @@ impl Service {
             keeper,
             level: serde_json::from_value(status["level"].clone()).ok(),
             confined: status["sandbox"].as_str().unwrap_or_default().to_owned(),
+            unsealed_since: status["unsealed_since"].as_str().map(str::to_owned),
             addresses: status["addresses"].as_array().map_or(0, Vec::len),
             state: config.paths.state.clone(),
         })

@@ -1,4 +1,4 @@
-//! The control socket: how `papayad status`, `kick`, `pause`, `resume` and `token` talk to the
+//! The control socket: how `papayad status`, `kick`, `pause`, `resume`, `token` and `log` talk to the
 //! running service. Root's alone (rootless: its user's alone), by the socket's owner and mode.
 //!
 //! One request a connection: a line of at most [`REQUEST_MAX`] bytes; the answer is lines of text
@@ -39,6 +39,10 @@ pub enum Request {
     Pause,
     /// Open the door.
     Resume,
+    /// The log's append-only flag was set by hand.
+    Sealed,
+    /// The log's append-only flag was cleared by hand.
+    Unsealed,
     /// End the sessions of a name, or one worker by the process id of its RECV.
     Kick(String),
 }
@@ -53,6 +57,8 @@ impl Request {
             ("tokens", None) => Self::Tokens,
             ("pause", None) => Self::Pause,
             ("resume", None) => Self::Resume,
+            ("sealed", None) => Self::Sealed,
+            ("unsealed", None) => Self::Unsealed,
             ("kick", Some(whom)) => Self::Kick(whom.to_owned()),
             _ => return None,
         };
@@ -67,6 +73,8 @@ impl Request {
             Self::Tokens => "tokens\n".into(),
             Self::Pause => "pause\n".into(),
             Self::Resume => "resume\n".into(),
+            Self::Sealed => "sealed\n".into(),
+            Self::Unsealed => "unsealed\n".into(),
             Self::Kick(whom) => format!("kick {whom}\n"),
         }
     }
@@ -232,8 +240,15 @@ mod tests {
 
     #[test]
     fn requests_survive_their_lines_and_nothing_else_is_one() {
-        let all =
-            [Request::Status, Request::Reload, Request::Tokens, Request::Pause, Request::Resume];
+        let all = [
+            Request::Status,
+            Request::Reload,
+            Request::Tokens,
+            Request::Pause,
+            Request::Resume,
+            Request::Sealed,
+            Request::Unsealed,
+        ];
         for request in all.into_iter().chain([Request::Kick("alice".into())]) {
             assert_eq!(Request::parse(&request.encode()), Some(request));
         }

@@ -98,6 +98,8 @@ pub struct Supervisor {
     confined: Option<Report>,
     counters: Counters,
     violations: Violations,
+    /// Since when the log has not been append-only, by root's own hand.
+    unsealed_since: Option<Timestamp>,
     began: Instant,
     /// Once the service has to end: until when, and with what.
     stop: Option<(Instant, Result<(), Failure>)>,
@@ -141,6 +143,7 @@ impl Supervisor {
             confined: None,
             counters: Counters::default(),
             violations: Violations::new(kernel_log),
+            unsealed_since: None,
             began: Instant::now(),
             stop: None,
         };
@@ -364,7 +367,7 @@ impl Supervisor {
         } else if violated {
             self.note_violation(Role::Send, Some(pid), None);
         } else if let WaitStatus::Signaled(_, signal, _) = status {
-            // A SEND whose RECV went first: the kernel ends it with SIGKILL, so that is no news.
+            // A SEND whose RECV has ended: the kernel ends it with SIGKILL, so that is no news.
             let severity =
                 if signal == Signal::SIGKILL { Severity::Debug } else { Severity::Warning };
             let text = format!("SEND, process {pid}, ended ({})", describe(status));
@@ -415,8 +418,7 @@ impl Supervisor {
     }
 
     fn tell_violations(&mut self) {
-        let workers = &self.workers;
-        for line in self.violations.told(|pid| workers.id_of(pid).is_some()) {
+        for line in self.violations.told() {
             self.journal.line(Severity::Warning, &line);
         }
     }

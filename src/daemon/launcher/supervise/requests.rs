@@ -11,6 +11,8 @@ impl Supervisor {
                 Some(Request::Tokens) => self.reload_tokens(),
                 Some(Request::Pause) => self.pause(),
                 Some(Request::Resume) => self.resume(),
+                Some(Request::Sealed) => self.sealed(),
+                Some(Request::Unsealed) => self.unsealed(),
                 Some(Request::Kick(whom)) => self.kick(&whom),
                 None => "error: this service does not know that request\n".to_owned(),
             };
@@ -49,6 +51,7 @@ impl Supervisor {
             "starting_pids": starting,
             "counters": self.counters,
             "violations": self.violations.last(),
+            "unsealed_since": self.unsealed_since,
         });
         let mut text = format!("{service}\n");
         for (_, worker) in self.workers.iter() {
@@ -65,6 +68,22 @@ impl Supervisor {
             let _ = writeln!(text, "{client}");
         }
         text
+    }
+
+    /// Root says so; the launcher cannot look, for it has no way to the log.
+    pub(super) fn unsealed(&mut self) -> String {
+        self.unsealed_since.get_or_insert_with(Timestamp::now);
+        let text = "room.log was unsealed by hand: until `papayad log seal`, or a new start, root \
+                    can cut and replace it, and only the confinement keeps others from it";
+        self.log(Severity::Warning, text);
+        "the service was told\n".into()
+    }
+
+    pub(super) fn sealed(&mut self) -> String {
+        if self.unsealed_since.take().is_some() {
+            self.log(Severity::Notice, "room.log was sealed again");
+        }
+        "the service was told\n".into()
     }
 
     pub(super) fn pause(&mut self) -> String {
