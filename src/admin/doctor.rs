@@ -12,6 +12,8 @@ mod group;
 mod identity;
 mod level;
 mod limits;
+#[cfg(all(test, target_os = "linux"))]
+mod planted;
 mod proc;
 mod service;
 
@@ -143,29 +145,40 @@ fn processes(service: &service::Service) -> Vec<Finding> {
     let around = descriptors::Around::look(service);
     let filters = launcher.as_ref().map(|l| l.filters());
     for subject in &service.subjects {
-        let mut add = |check, outcome| {
-            findings.push(Finding { place: subject.place(), check, outcome });
-        };
-        match proc::Process::read(subject.pid) {
+        let found: Vec<(&'static str, Outcome)> = match proc::Process::read(subject.pid) {
             Ok(process) => {
-                add("identity", identity::check(service, subject, &process));
-                add("capabilities", identity::capabilities(service, &process));
-                add("filter", filter::check(subject, &process, filters.as_ref().ok().copied()));
-                add("tracing", filter::dumpable(&process));
-                add("limits", limits::check(subject, &process));
-                add("descriptors", descriptors::check(subject, &process, &around));
-                add("group", group::check(service, subject, &process));
+                let filters = filters.as_ref().ok().copied();
+                compare(service, subject, &process, &around, filters).into()
             }
-            Err(cause) => add(
-                "process",
-                Outcome::differs(
-                    format!("it is gone, or cannot be seen: {cause}"),
-                    "see the service's log",
-                ),
-            ),
-        }
+            Err(cause) => {
+                let what = format!("it is gone, or cannot be seen: {cause}");
+                vec![("process", Outcome::differs(what, "see the service's log"))]
+            }
+        };
+        let place = subject.place();
+        let finding = |(check, outcome)| Finding { place: place.clone(), check, outcome };
+        findings.extend(found.into_iter().map(finding));
     }
     findings
+}
+
+/// All that is checked of a process. `launchers`: how many filters the launcher has.
+fn compare(
+    service: &service::Service,
+    subject: &service::Subject,
+    process: &proc::Process,
+    around: &descriptors::Around,
+    launchers: Option<Option<usize>>,
+) -> [(&'static str, Outcome); 7] {
+    [
+        ("identity", identity::check(service, subject, process)),
+        ("capabilities", identity::capabilities(service, process)),
+        ("filter", filter::check(subject, process, launchers)),
+        ("tracing", filter::dumpable(process)),
+        ("limits", limits::check(subject, process)),
+        ("descriptors", descriptors::check(subject, process, around)),
+        ("group", group::check(service, subject, process)),
+    ]
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -41,6 +41,12 @@ impl Violation {
 /// `AUDIT_ARCH_…` of audit(7) in linux/audit.h, as it is printed.
 const NATIVE: &str = if cfg!(target_arch = "aarch64") { "c00000b7" } else { "c000003e" };
 
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {} called {}", self.pid, self.call)
+    }
+}
+
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let number = self.number;

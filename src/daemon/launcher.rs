@@ -66,6 +66,8 @@ struct Plumbing {
 /// # Errors
 /// Why it could not start, or why it ended without being told.
 pub fn run(config: Config, config_path: &Path, leashed: bool) -> Result<(), Failure> {
+    // Whatever the starter left open, perhaps as root, is no business of this service's.
+    sys::fd::close_from(3).map_err(prepare::failed("close inherited descriptors"))?;
     let users = users(&config)?;
     prepare::own_session(users.as_ref())?;
     signal::let_faults_kill().map_err(prepare::failed("set signals up"))?;

@@ -82,7 +82,8 @@ pub fn install_table(wanted: &[RawFd]) -> Result<(), Errno> {
 pub fn close_from(first: RawFd) -> Result<(), Errno> {
     #[cfg(target_os = "linux")]
     {
-        // SAFETY: closes descriptors by number; the callers (a fresh child, a fresh RECV) own none
+        // SAFETY: closes descriptors by number; the callers (a fresh child, a fresh RECV, the launcher's
+        // first line) own none
         // of them by value.
         let done = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) };
         Errno::result(done).map(drop)

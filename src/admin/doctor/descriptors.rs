@@ -15,7 +15,7 @@ use crate::room::log::{GATE, LOG};
 
 /// What a socket is, by its inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Socket {
+pub(super) enum Socket {
     Listening,
     Connected,
     Channel,
@@ -24,11 +24,13 @@ enum Socket {
 
 /// What descriptors may lead to.
 pub struct Around {
-    sockets: HashMap<u64, Socket>,
-    directory: Option<(u64, u64)>,
-    log: Option<(u64, u64)>,
-    gate: Option<(u64, u64)>,
-    addresses: usize,
+    pub(super) sockets: HashMap<u64, Socket>,
+    pub(super) directory: Option<(u64, u64)>,
+    pub(super) log: Option<(u64, u64)>,
+    pub(super) gate: Option<(u64, u64)>,
+    /// The service's program.
+    pub(super) program: Option<(u64, u64)>,
+    pub(super) addresses: usize,
 }
 
 impl Around {
@@ -49,6 +51,9 @@ impl Around {
             directory: file(service.state.clone()),
             log: file(service.state.join(LOG)),
             gate: file(service.state.join(GATE)),
+            program: fs::metadata(format!("/proc/{}/exe", service.launcher()))
+                .ok()
+                .map(|found| (found.dev(), found.ino())),
             addresses: service.addresses,
         }
     }
@@ -151,15 +156,26 @@ fn allowed(
     }
 }
 
-/// It made them all; but a client's socket never stays with it, and nothing of the log does.
+/// It made them all, under numbers that vary; only its standard input and output were given to it.
+/// A client's socket never stays with it, and nothing of the room is ever in it.
 fn launcher(open: &[Open], around: &Around) -> Outcome {
+    let is_its_own = |open: &Open| {
+        let of_file = |file: Option<(u64, u64)>| file.is_some() && open.file == file;
+        let socket = around.socket(open);
+        matches!(socket, Some(Socket::Listening | Socket::Channel | Socket::OtherUnix))
+            || open.link.starts_with("pipe:")
+            || ["/dev/null", "/dev/kmsg", "/proc/locks"].contains(&open.link.as_str())
+            || of_file(around.program)
+    };
     let is_foreign = |open: &&Open| {
         let file = [around.directory, around.log, around.gate];
-        around.is(open, Kind::Client) || (open.file.is_some() && file.contains(&open.file))
+        around.is(open, Kind::Client)
+            || (open.file.is_some() && file.contains(&open.file))
+            || (open.number > 2 && !is_its_own(open))
     };
-    let shown = |open: &Open| format!("{} is {}", open.number, open.link);
+    let shown = |open: &Open| format!("{} is {}, which is not its", open.number, open.link);
     let wrong = open.iter().filter(is_foreign).map(shown).collect();
-    let good = format!("{}, none of a client's and none of the room's", open.len());
+    let good = format!("{}: sockets, channels and pipes, and nothing of the room's", open.len());
     Outcome::of(good, wrong, RESTART)
 }
 

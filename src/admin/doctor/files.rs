@@ -107,7 +107,7 @@ fn append_only(config: &Config, service: &Service) -> Finding {
     Finding { place: place(&config.paths.state.join(LOG)), check: "append-only", outcome }
 }
 
-fn append_only_outcome(found: &Result<bool, SealError>, service: &Service) -> Outcome {
+pub(super) fn append_only_outcome(found: &Result<bool, SealError>, service: &Service) -> Outcome {
     match (found, &service.unsealed_since) {
         // Somebody sealed it without `papayad log seal`: the status would go on saying otherwise.
         (Ok(true), Some(since)) => Outcome::differs(

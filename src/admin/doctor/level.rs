@@ -3,24 +3,37 @@
 use super::service::Service;
 use super::{Finding, Outcome};
 use crate::config::Config;
+use crate::confine::{self, Level};
 
-/// What the launcher reached. Landlock cannot be seen from outside a process; that it holds is
-/// shown by `papayad sandbox test`.
+/// What the launcher reached, by its own word: no file under `/proc` tells of Landlock, or of sealed
+/// memory, in another process. Filters and the rest are compared process by process.
 pub fn check(config: &Config, service: &Service) -> Finding {
-    let require = config.sandbox.require;
-    let outcome = match service.level {
+    let outcome = compare(config.sandbox.require, service, confine::available().ok());
+    Finding { place: "service".into(), check: "sandbox", outcome }
+}
+
+/// `best`: what this kernel can do.
+pub(super) fn compare(require: Level, service: &Service, best: Option<Level>) -> Outcome {
+    match service.level {
         None => Outcome::differs("the service does not say its level", "restart it"),
         Some(level) if level < require => Outcome::differs(
             format!("the level is {level}, but the configuration requires {require}"),
             "restart the service",
         ),
+        Some(level) if best.is_some_and(|best| best < level) => Outcome::differs(
+            format!("it says {level}, but this kernel can do less"),
+            "restart the service; do not trust what it says",
+        ),
         Some(level) => {
-            let weaker = match crate::confine::available() {
-                Ok(best) if best > level => format!("; this kernel could do {best}"),
+            let weaker = match best {
+                Some(best) if best > level => format!("; this kernel could do {best}"),
                 _ => String::new(),
             };
-            Outcome::Good(format!("{level}, {require} is required ({}){weaker}", service.confined))
+            let confined = &service.confined;
+            Outcome::Good(format!(
+                "{level}, {require} is required ({confined}){weaker}; Landlock and sealed memory as \
+                 the service says, for they cannot be seen from outside: see `papayad sandbox test`"
+            ))
         }
-    };
-    Finding { place: "service".into(), check: "sandbox", outcome }
+    }
 }

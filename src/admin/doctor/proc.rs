@@ -10,7 +10,7 @@ use std::path::PathBuf;
 #[derive(Debug)]
 pub struct Process {
     /// `/proc/PID/status`, by key.
-    status: HashMap<String, String>,
+    pub(super) status: HashMap<String, String>,
     /// `/proc/PID/limits`: name, soft and hard limit; `None` is unlimited.
     pub limits: Vec<(String, Option<u64>, Option<u64>)>,
     /// Its parent, process group and session.
@@ -65,13 +65,13 @@ impl Process {
     }
 }
 
-fn status(text: &str) -> HashMap<String, String> {
+pub(super) fn status(text: &str) -> HashMap<String, String> {
     let pairs = text.lines().filter_map(|line| line.split_once(':'));
     pairs.map(|(key, value)| (key.to_owned(), value.trim().to_owned())).collect()
 }
 
 /// The name may have blanks in it, so it ends where two follow each other.
-fn limits(text: &str) -> Vec<(String, Option<u64>, Option<u64>)> {
+pub(super) fn limits(text: &str) -> Vec<(String, Option<u64>, Option<u64>)> {
     let line = |line: &str| {
         let (name, rest) = line.split_once("  ")?;
         let mut values = rest.split_ascii_whitespace();
