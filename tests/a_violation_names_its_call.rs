@@ -58,7 +58,7 @@ fn until_told(
 ) -> String {
     let end = Instant::now() + PATIENCE;
     loop {
-        intruder::call(pid(service), libc::SYS_socket);
+        intruder::call(pid(service), libc::SYS_socket, [0; 3]);
         let said = service.wait_for_line(line);
         if said.contains(call) {
             return said;

@@ -6,8 +6,8 @@ use nix::sys::ptrace;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-/// Has a process that waits in the kernel call `number` with all arguments 0 once it wakes up.
-pub fn call(pid: Pid, number: i64) {
+/// Has a process that waits in the kernel call `number` at once.
+pub fn call(pid: Pid, number: i64, arguments: [u64; 3]) {
     ptrace::attach(pid).unwrap();
     let stopped = waitpid(pid, None).unwrap();
     assert!(matches!(stopped, WaitStatus::Stopped(..)), "{stopped:?}");
@@ -21,13 +21,13 @@ pub fn call(pid: Pid, number: i64) {
         registers.rax = number as u64;
         // The interrupted call must not be begun again.
         registers.orig_rax = u64::MAX;
-        (registers.rdi, registers.rsi, registers.rdx) = (0, 0, 0);
+        [registers.rdi, registers.rsi, registers.rdx] = arguments;
     }
     #[cfg(target_arch = "aarch64")]
     {
         registers.pc -= 4;
         registers.regs[8] = number as u64;
-        registers.regs[..3].fill(0);
+        registers.regs[..3].copy_from_slice(&arguments);
     }
     ptrace::setregs(pid, registers).unwrap();
     ptrace::detach(pid, None).unwrap();
