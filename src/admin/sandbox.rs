@@ -3,6 +3,7 @@
 //! Needs no configuration and no running service: what `show` prints stands in `confine::policy`,
 //! and is what this program enforces; `test` tries it out in processes of its own.
 
+mod markdown;
 mod trial;
 
 use std::io::{self, Write};
@@ -25,6 +26,9 @@ pub enum Action {
         /// One JSON object a line
         #[arg(long)]
         json: bool,
+        /// All roles as the document docs/confinement.md
+        #[arg(long, hide = true, conflicts_with_all = ["role", "json"])]
+        markdown: bool,
     },
     /// Attack the policy, in processes confined like the service's; exits 77 unless all is refused
     Test {
@@ -52,8 +56,12 @@ pub enum Action {
 pub fn run(action: &Action) -> Result<Exit, Failure> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     match action {
-        Action::Show { role, json } => {
-            let shown = roles(*role).try_for_each(|role| show(&mut out, role, *json));
+        Action::Show { role, json, markdown } => {
+            let shown = if *markdown {
+                markdown::print(&mut out)
+            } else {
+                roles(*role).try_for_each(|role| show(&mut out, role, *json))
+            };
             written(shown.and_then(|()| out.flush()))?;
             Ok(Exit::Ok)
         }

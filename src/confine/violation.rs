@@ -26,10 +26,10 @@ pub struct Call {
 }
 
 impl Violation {
-    /// The violation that a line of the kernel's log tells of, if it does.
-    pub fn parse(line: &str) -> Option<Self> {
-        // A process' name, which it chooses itself, can only come later in the line.
-        let told = line.split_once("type=1326 audit(")?.1;
+    /// The violation that a record of /dev/kmsg tells of, if it does.
+    pub fn parse(record: &str) -> Option<Self> {
+        // At its very beginning: further on may stand what somebody calls a program or a device.
+        let told = record.split_once(';')?.1.strip_prefix("audit: type=1326 audit(")?;
         let call = Call {
             number: field(told, "syscall=")?.parse().ok()?,
             native: field(told, "arch=")? == NATIVE,
@@ -112,15 +112,19 @@ mod tests {
 
     #[test]
     fn other_lines_are_none() {
+        let good = "5,1,2,-;audit: type=1326 audit(1.0:1): pid=1 arch=c000003e syscall=2";
+        assert!(Violation::parse(good).is_some());
         for line in [
             "",
-            "type=1326",
-            "type=1326 audit(",
-            "audit: type=1400 audit(1.0:1): pid=1 arch=c000003e syscall=2",
-            "pid=1 arch=c000003e syscall=2",
-            "type=1326 audit(1.0:1): pid=99999999999 arch=c000003e syscall=2",
-            "type=1326 audit(1.0:1): pid=-x arch=c000003e syscall=2",
-            "type=1326 audit(1.0:1): pid=1 arch=c000003e syscall=-2",
+            ";",
+            "5,1,2,-;audit: type=1326 audit(",
+            "audit: type=1326 audit(1.0:1): pid=1 arch=c000003e syscall=2",
+            "5,1,2,-;evil: audit: type=1326 audit(1.0:1): pid=1 arch=c000003e syscall=2",
+            &good.replace("1326", "1400"),
+            &good.replace("pid=1", "pid=99999999999"),
+            &good.replace("pid=1", "pid=-x"),
+            &good.replace("syscall=2", "syscall=-2"),
+            &good.replace(" arch=c000003e", ""),
         ] {
             assert_eq!(Violation::parse(line), None, "{line}");
         }

@@ -195,7 +195,7 @@ mod tests {
     }
 
     fn record(pid: i32) -> Violation {
-        let line = format!("type=1326 audit(1:1): pid={pid} arch=0 syscall=41");
+        let line = format!("5,1,2,-;audit: type=1326 audit(1:1): pid={pid} arch=0 syscall=41");
         Violation::parse(&line).unwrap()
     }
 
