@@ -33,6 +33,8 @@ fn main() -> ExitCode {
             .with_ignored_flag(!root),
         Trial::test("a file's owner, mode, names and flag are looked at (needs root)", files)
             .with_ignored_flag(!root),
+        Trial::test("what the starter left open is in no process (needs root)", leaked)
+            .with_ignored_flag(!root),
         Trial::test("a missing descriptor is named (needs root)", descriptors)
             .with_ignored_flag(!root),
         Trial::test(
@@ -272,6 +274,34 @@ fn files() -> Result<(), Failed> {
     must_differ(&room, &[unsealed]);
     // What the remedy says is enough.
     room.service.admin_ok(&["log", "seal"]);
+    room.must_be_clean();
+    Ok(())
+}
+
+/// A descriptor of root's that the service is started with.
+fn leaked() -> Result<(), Failed> {
+    use nix::fcntl::{OFlag, open};
+    let directory = tempfile::tempdir()?;
+    let secret = directory.path().join("secret");
+    fs::write(&secret, "root's\n")?;
+    // Without close-on-exec, so the service inherits it.
+    let leak = open(&secret, OFlag::O_RDWR, nix::sys::stat::Mode::empty())?;
+    let mut child = Command::new("sleep").arg("600").stdin(Stdio::null()).spawn()?;
+    let has_it = |pid: i32| {
+        let links = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+        links.filter_map(|link| fs::read_link(link.path()).ok()).any(|link| link == secret)
+    };
+    let is_inherited = has_it(child.id().try_into()?);
+    let room = Room::open();
+    drop(leak);
+    child.kill()?;
+    child.wait()?;
+    assert!(is_inherited, "it is not even inherited: this test shows nothing");
+    let mut all = room.service.processes();
+    all.push((room.service.pid().as_raw(), "launcher".into()));
+    for (pid, title) in all {
+        assert!(!has_it(pid), "{title} has it");
+    }
     room.must_be_clean();
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Doctor's checks of a process, against a process that is as it must be and one difference at a
 //! time. What can be planted in a running service is: see `tests/doctor_finds_what_differs.rs`.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeSet, HashMap};
 
