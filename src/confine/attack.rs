@@ -226,7 +226,8 @@ mod linux {
                 Value::Number(number) => *number as u64,
                 Value::Path(_) | Value::Scratch => 0x7fff_dead_b000,
             };
-            policy::answer(role, attack.call, &attack.arguments.each_ref().map(register))
+            let rules = policy::rules(role);
+            policy::answer(&rules, attack.call, &attack.arguments.each_ref().map(register))
         }
 
         #[test]

@@ -4,7 +4,7 @@
 //! then limits, `no_new_privs` (the kernel wants it before the next two), sealed memory, Landlock,
 //! and seccomp last, which denies the calls that set up the rest. Called by `confine::enter` only.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
@@ -15,12 +15,9 @@ use landlock::{
 };
 use nix::sys::prctl;
 use nix::sys::stat::stat;
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch, apply_filter,
-};
 
-use super::policy::{self, Answer, Arg, Rule, Test, calls};
+use super::filter::Filter;
+use super::policy;
 use super::{ConfineError, Context, Level, Report, Role};
 use crate::sys::confine_linux as sys;
 
@@ -38,7 +35,7 @@ pub(super) fn enter(role: Role, context: &Context<'_>) -> Result<Report, Confine
     }
     // Before this process becomes non-dumpable, for then it may not read its own /proc any more.
     let paths = Paths::of(role, context)?;
-    let program = Program::compile(role)?;
+    let filter = compile(role)?;
 
     refuse_tracing(role)?;
     super::limit(role, context)?;
@@ -46,13 +43,13 @@ pub(super) fn enter(role: Role, context: &Context<'_>) -> Result<Report, Confine
     let memory_sealed = seal_memory(context);
     let landlock = restrict_paths(role, context, &paths)?;
     drop(paths);
-    program.load(role)?;
+    load(role, &filter)?;
     Ok(Report {
         role,
         level: level(landlock, memory_sealed),
         landlock,
         memory_sealed,
-        calls: program.calls,
+        calls: filter.calls(),
     })
 }
 
@@ -68,10 +65,19 @@ fn tighten(role: Role, context: &Context<'_>) -> Result<Report, ConfineError> {
     let earlier = context
         .earlier
         .ok_or(ConfineError::Misused { role, what: "needs the report of the stage before it" })?;
-    let program = Program::compile(role)?;
+    let filter = compile(role)?;
     super::limit(role, context)?;
-    program.load(role)?;
-    Ok(Report { role, calls: program.calls, ..earlier.clone() })
+    load(role, &filter)?;
+    Ok(Report { role, calls: filter.calls(), ..earlier.clone() })
+}
+
+fn compile(role: Role) -> Result<Filter, ConfineError> {
+    Filter::compile(&policy::rules(role))
+        .map_err(|e| ConfineError::step(role, "compile its seccomp filter", e))
+}
+
+fn load(role: Role, filter: &Filter) -> Result<(), ConfineError> {
+    filter.load().map_err(|e| ConfineError::step(role, "load its filter", e))
 }
 
 /// What the parts amount to.
@@ -269,130 +275,9 @@ fn scopes(role: Role, abi: ABI) -> BitFlags<Scope> {
     }
 }
 
-/// A role's filters, compiled before anything is taken away that compiling might need.
-struct Program {
-    /// Answers `ENOSYS`; loaded first. The main filter lets the same calls through, for the
-    /// kernel takes the harsher answer of the two.
-    not_there: Option<BpfProgram>,
-    /// Kills the process on anything but what the policy names.
-    main: BpfProgram,
-    calls: usize,
-}
-
-impl Program {
-    fn compile(role: Role) -> Result<Self, ConfineError> {
-        let rules: Vec<&Rule> =
-            policy::filter_rules(role).into_iter().map(|(_, rule)| rule).collect();
-        let failed = |e| ConfineError::step(role, "compile its seccomp filter", e);
-        let probes = alternatives(rules.iter().filter(|rule| rule.answer == Answer::NotThere));
-        let probes = probes.map_err(failed)?;
-        let all = alternatives(rules.iter()).map_err(failed)?;
-        let calls = all.len();
-        let not_there = if probes.is_empty() {
-            None
-        } else {
-            let enosys = SeccompAction::Errno(libc::ENOSYS as u32);
-            Some(assemble(probes, SeccompAction::Allow, enosys).map_err(failed)?)
-        };
-        let main =
-            assemble(all, SeccompAction::KillProcess, SeccompAction::Allow).map_err(failed)?;
-        Ok(Self { not_there, main, calls })
-    }
-
-    fn load(&self, role: Role) -> Result<(), ConfineError> {
-        for program in self.not_there.iter().chain([&self.main]) {
-            apply_filter(program).map_err(|e| ConfineError::step(role, "load its filter", e))?;
-        }
-        Ok(())
-    }
-}
-
-/// By system call: the conditions of each alternative. None at all: whatever the arguments.
-type Alternatives = BTreeMap<i64, Vec<Vec<SeccompCondition>>>;
-
-fn alternatives<'a>(
-    rules: impl Iterator<Item = &'a &'a Rule>,
-) -> Result<Alternatives, seccompiler::BackendError> {
-    let mut calls = Alternatives::new();
-    let mut unconditional = BTreeSet::new();
-    for rule in rules {
-        // A call that this processor lacks needs no rule; a test knows that no name is unknown.
-        let Some(calls::Number::Is(number)) = calls::number(rule.call) else { continue };
-        if rule.args.is_empty() {
-            unconditional.insert(number);
-        }
-        let known = calls.entry(number).or_default();
-        for chain in expand(rule.args)? {
-            if !known.contains(&chain) {
-                known.push(chain);
-            }
-        }
-    }
-    for number in unconditional {
-        calls.insert(number, Vec::new());
-    }
-    Ok(calls)
-}
-
-fn assemble(
-    calls: Alternatives,
-    otherwise: SeccompAction,
-    matched: SeccompAction,
-) -> Result<BpfProgram, seccompiler::BackendError> {
-    let rules = calls
-        .into_iter()
-        .map(|(number, chains)| {
-            let rules: Result<Vec<_>, _> = chains.into_iter().map(SeccompRule::new).collect();
-            rules.map(|rules| (number, rules))
-        })
-        .collect::<Result<BTreeMap<_, _>, _>>()?;
-    let arch = TargetArch::try_from(std::env::consts::ARCH)?;
-    SeccompFilter::new(rules, otherwise, matched, arch)?.try_into()
-}
-
-/// A filter's rule is a conjunction, so a choice of values becomes one rule a value.
-fn expand(args: &[Arg]) -> Result<Vec<Vec<SeccompCondition>>, seccompiler::BackendError> {
-    let mut chains = vec![Vec::new()];
-    for arg in args {
-        let choices = conditions(arg)?;
-        chains = chains
-            .iter()
-            .flat_map(|chain| choices.iter().map(move |choice| [&chain[..], choice].concat()))
-            .collect();
-    }
-    Ok(chains)
-}
-
-/// The choices that an argument's test leaves, each a conjunction.
-fn conditions(arg: &Arg) -> Result<Vec<Vec<SeccompCondition>>, seccompiler::BackendError> {
-    use SeccompCmpOp::{Eq, Ge, Le, MaskedEq};
-    // Through u32: a negative int must not be extended to 64 bits.
-    let bits = |value: i32| u64::from(value as u32);
-    let int =
-        |op, value| SeccompCondition::new(arg.index, SeccompCmpArgLen::Dword, op, bits(value));
-    let long = |op, value| SeccompCondition::new(arg.index, SeccompCmpArgLen::Qword, op, value);
-    match arg.test {
-        Test::Int(values) => values.iter().map(|value| Ok(vec![int(Eq, *value)?])).collect(),
-        Test::IntRange(first, last) => Ok(vec![vec![int(Ge, first)?, int(Le, last)?]]),
-        Test::IntWithout(mask) => Ok(vec![vec![int(MaskedEq(bits(mask)), 0)?]]),
-        Test::IntWith(mask) => Ok(vec![vec![int(MaskedEq(bits(mask)), mask)?]]),
-        Test::Long(values) => values.iter().map(|value| Ok(vec![long(Eq, *value)?])).collect(),
-        Test::LongWithout(mask) => Ok(vec![vec![long(MaskedEq(mask), 0)?]]),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_policy_compiles_for_this_processor() {
-        for role in Role::ALL {
-            let program = Program::compile(role).unwrap();
-            assert!(program.main.len() < 4096, "{role}: {}", program.main.len());
-            assert_eq!(program.not_there.is_some(), role == Role::Launcher);
-        }
-    }
 
     #[test]
     fn the_level_is_that_of_the_weakest_part() {
@@ -402,21 +287,6 @@ mod tests {
         assert_eq!(level(Some(5), true), Level::Landlock2);
         assert_eq!(level(Some(1), true), Level::Seccomp);
         assert_eq!(level(None, true), Level::Seccomp);
-    }
-
-    #[test]
-    fn a_choice_in_two_arguments_becomes_every_pair() {
-        const PAIR: &[Arg] = &[policy::fd(&[4, 6]), policy::int(1, "op", &[1, 2, 8])];
-        let chains = expand(PAIR).unwrap();
-        assert_eq!(chains.len(), 6);
-        assert!(chains.iter().all(|chain| chain.len() == 2));
-    }
-
-    #[test]
-    fn a_damaged_rule_is_an_error_and_not_a_call_without_conditions() {
-        const BEYOND: Rule =
-            policy::allow("dup", &[policy::int(6, "none", &[1])], "there is no argument 6");
-        assert!(alternatives([&BEYOND].iter()).is_err());
     }
 
     /// Landlock restricts the calling thread only, so a thread can stand for a process. On a

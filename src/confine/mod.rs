@@ -16,8 +16,12 @@ use serde::{Deserialize, Serialize};
 use crate::sys::process::lower_limit;
 
 pub mod attack;
+#[cfg(target_os = "linux")]
+pub mod filter;
 pub mod identity;
 pub mod policy;
+#[cfg(target_os = "linux")]
+pub mod proof;
 pub mod violation;
 
 #[cfg(target_os = "freebsd")]

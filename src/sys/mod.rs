@@ -8,6 +8,8 @@ pub mod append_only;
 pub mod confine_freebsd;
 #[cfg(target_os = "linux")]
 pub mod confine_linux;
+#[cfg(target_os = "linux")]
+pub mod disarmed;
 pub mod fd;
 pub mod memory;
 pub mod process;

@@ -278,6 +278,12 @@ pub fn filter_rules(role: Role) -> Vec<(&'static str, &'static Rule)> {
     parts.into_iter().flat_map(|(file, rules)| rules.iter().map(move |rule| (file, rule))).collect()
 }
 
+/// The rules of a role's filter.
+#[cfg(target_os = "linux")]
+pub fn rules(role: Role) -> Vec<&'static Rule> {
+    filter_rules(role).into_iter().map(|(_, rule)| rule).collect()
+}
+
 impl Test {
     /// Whether a register with this content passes.
     pub fn accepts(self, register: u64) -> bool {
@@ -294,18 +300,21 @@ impl Test {
     }
 }
 
-/// What a role's filter answers to a call with these registers, by the data alone; `None`: it
-/// kills. The tests of the attacks compare it with what the kernel does.
+impl Rule {
+    /// Whether this rule is about a call with these registers.
+    pub fn matches(&self, call: &str, registers: &[u64; 6]) -> bool {
+        self.call == call
+            && self.args.iter().all(|arg| arg.test.accepts(registers[usize::from(arg.index)]))
+    }
+}
+
+/// What a filter of these rules answers to a call with these registers, by the data alone; `None`:
+/// it kills. The tests of the attacks and `proof` compare it with what the kernel does.
 #[cfg(target_os = "linux")]
-pub fn answer(role: Role, call: &str, registers: &[u64; 6]) -> Option<Answer> {
-    let matches = |rule: &Rule| {
-        rule.call == call
-            && rule.args.iter().all(|arg| arg.test.accepts(registers[usize::from(arg.index)]))
-    };
-    let rules = filter_rules(role).into_iter().map(|(_, rule)| rule);
-    // A call that is only tried fails even where another rule lets it through: see `linux.rs`.
-    let answers = rules.filter(|rule| matches(rule)).map(|rule| rule.answer);
-    answers.max_by_key(|answer| *answer == Answer::NotThere)
+pub fn answer(rules: &[&Rule], call: &str, registers: &[u64; 6]) -> Option<Answer> {
+    let matching = rules.iter().filter(|rule| rule.matches(call, registers));
+    // A call that is only tried fails even where another rule lets it through: see `filter.rs`.
+    matching.map(|rule| rule.answer).max_by_key(|answer| *answer == Answer::NotThere)
 }
 
 #[cfg(target_os = "linux")]

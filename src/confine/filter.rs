@@ -1,0 +1,159 @@
+//! From a policy's rules to what the kernel runs: seccomp programs, compiled and loaded.
+//!
+//! The backend loads a role's; `proof` loads the same, and worse ones, to see what they do.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use seccompiler::{
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
+    SeccompFilter, SeccompRule, TargetArch, apply_filter,
+};
+
+use super::policy::{Answer, Arg, Rule, Test, calls};
+
+/// A role's filters, compiled before anything is taken away that compiling might need.
+pub struct Filter {
+    /// Answers `ENOSYS`; loaded first. The main filter lets the same calls through, for the
+    /// kernel takes the harsher answer of the two.
+    not_there: Option<BpfProgram>,
+    /// Kills the process on anything but what the policy names.
+    main: BpfProgram,
+    calls: usize,
+}
+
+impl Filter {
+    /// What these rules say, for this processor.
+    ///
+    /// # Errors
+    /// A rule cannot be expressed: it names an argument that no call has, or there are too many.
+    pub fn compile(rules: &[&Rule]) -> Result<Self, BackendError> {
+        let probes = alternatives(rules.iter().filter(|rule| rule.answer == Answer::NotThere))?;
+        let all = alternatives(rules.iter())?;
+        let calls = all.len();
+        let not_there = if probes.is_empty() {
+            None
+        } else {
+            let enosys = SeccompAction::Errno(libc::ENOSYS as u32);
+            Some(assemble(probes, SeccompAction::Allow, enosys)?)
+        };
+        let main = assemble(all, SeccompAction::KillProcess, SeccompAction::Allow)?;
+        Ok(Self { not_there, main, calls })
+    }
+
+    /// Puts this thread, and all that it starts, under the filter for good; sets `no_new_privs`.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn load(&self) -> Result<(), seccompiler::Error> {
+        self.not_there.iter().chain([&self.main]).try_for_each(|program| apply_filter(program))
+    }
+
+    /// Number of system calls that are let through at all.
+    pub const fn calls(&self) -> usize {
+        self.calls
+    }
+}
+
+/// By system call: the conditions of each alternative. None at all: whatever the arguments.
+type Alternatives = BTreeMap<i64, Vec<Vec<SeccompCondition>>>;
+
+fn alternatives<'a>(
+    rules: impl Iterator<Item = &'a &'a Rule>,
+) -> Result<Alternatives, BackendError> {
+    let mut calls = Alternatives::new();
+    let mut unconditional = BTreeSet::new();
+    for rule in rules {
+        // A call that this processor lacks needs no rule; a test knows that no name is unknown.
+        let Some(calls::Number::Is(number)) = calls::number(rule.call) else { continue };
+        if rule.args.is_empty() {
+            unconditional.insert(number);
+        }
+        let known = calls.entry(number).or_default();
+        for chain in expand(rule.args)? {
+            if !known.contains(&chain) {
+                known.push(chain);
+            }
+        }
+    }
+    for number in unconditional {
+        calls.insert(number, Vec::new());
+    }
+    Ok(calls)
+}
+
+fn assemble(
+    calls: Alternatives,
+    otherwise: SeccompAction,
+    matched: SeccompAction,
+) -> Result<BpfProgram, BackendError> {
+    let rules = calls
+        .into_iter()
+        .map(|(number, chains)| {
+            let rules: Result<Vec<_>, _> = chains.into_iter().map(SeccompRule::new).collect();
+            rules.map(|rules| (number, rules))
+        })
+        .collect::<Result<BTreeMap<_, _>, _>>()?;
+    let arch = TargetArch::try_from(std::env::consts::ARCH)?;
+    SeccompFilter::new(rules, otherwise, matched, arch)?.try_into()
+}
+
+/// A filter's rule is a conjunction, so a choice of values becomes one rule a value.
+fn expand(args: &[Arg]) -> Result<Vec<Vec<SeccompCondition>>, BackendError> {
+    let mut chains = vec![Vec::new()];
+    for arg in args {
+        let choices = conditions(arg)?;
+        chains = chains
+            .iter()
+            .flat_map(|chain| choices.iter().map(move |choice| [&chain[..], choice].concat()))
+            .collect();
+    }
+    Ok(chains)
+}
+
+/// The choices that an argument's test leaves, each a conjunction.
+fn conditions(arg: &Arg) -> Result<Vec<Vec<SeccompCondition>>, BackendError> {
+    use SeccompCmpOp::{Eq, Ge, Le, MaskedEq};
+    // Through u32: a negative int must not be extended to 64 bits.
+    let bits = |value: i32| u64::from(value as u32);
+    let int =
+        |op, value| SeccompCondition::new(arg.index, SeccompCmpArgLen::Dword, op, bits(value));
+    let long = |op, value| SeccompCondition::new(arg.index, SeccompCmpArgLen::Qword, op, value);
+    match arg.test {
+        Test::Int(values) => values.iter().map(|value| Ok(vec![int(Eq, *value)?])).collect(),
+        Test::IntRange(first, last) => Ok(vec![vec![int(Ge, first)?, int(Le, last)?]]),
+        Test::IntWithout(mask) => Ok(vec![vec![int(MaskedEq(bits(mask)), 0)?]]),
+        Test::IntWith(mask) => Ok(vec![vec![int(MaskedEq(bits(mask)), mask)?]]),
+        Test::Long(values) => values.iter().map(|value| Ok(vec![long(Eq, *value)?])).collect(),
+        Test::LongWithout(mask) => Ok(vec![vec![long(MaskedEq(mask), 0)?]]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Role, policy};
+    use super::*;
+
+    #[test]
+    fn every_policy_compiles_for_this_processor() {
+        for role in Role::ALL {
+            let filter = Filter::compile(&policy::rules(role)).unwrap();
+            assert!(filter.main.len() < 4096, "{role}: {}", filter.main.len());
+            assert_eq!(filter.not_there.is_some(), role == Role::Launcher);
+        }
+    }
+
+    #[test]
+    fn a_choice_in_two_arguments_becomes_every_pair() {
+        const PAIR: &[Arg] = &[policy::fd(&[4, 6]), policy::int(1, "op", &[1, 2, 8])];
+        let chains = expand(PAIR).unwrap();
+        assert_eq!(chains.len(), 6);
+        assert!(chains.iter().all(|chain| chain.len() == 2));
+    }
+
+    #[test]
+    fn a_damaged_rule_is_an_error_and_not_a_call_without_conditions() {
+        const BEYOND: Rule =
+            policy::allow("dup", &[policy::int(6, "none", &[1])], "there is no argument 6");
+        assert!(alternatives([&BEYOND].iter()).is_err());
+    }
+}
