@@ -58,7 +58,7 @@ impl Call {
     }
 
     /// What these rules say to it; `None`: it kills.
-    fn answer(&self, rules: &[&Rule]) -> Option<Answer> {
+    pub fn answer(&self, rules: &[&Rule]) -> Option<Answer> {
         if self.entry != Entry::Native {
             return None;
         }
@@ -183,7 +183,11 @@ fn candidates(test: Test) -> BTreeSet<u64> {
     };
     let named = named_values(test);
     match test {
-        Test::Int(_) => ints(&named, &mut named.iter().flat_map(|value| beside(*value, 32))),
+        Test::Int(_) => {
+            let beside = named.iter().flat_map(|value| beside(*value, 32));
+            // Of what an int mostly is: descriptors of the fixed tables, small numbers of options.
+            ints(&named, &mut beside.chain(0..=18))
+        }
         Test::IntRange(first, last) => {
             let edges = [first, first + (last - first) / 2, last].map(low);
             ints(&edges, &mut edges.iter().flat_map(|edge| beside(*edge, 0)))
@@ -316,6 +320,20 @@ impl Prover {
         Ok(self.ending(None, &[(call, Some(Answer::Allow))])? == Ending::AsExpected)
     }
 
+    /// Makes those of the calls that get through by the rules in this very process, which is under
+    /// the filter already; the first that is answered otherwise, in words.
+    ///
+    /// # Errors
+    /// That.
+    pub fn pass_here(&self, rules: &[&Rule], calls: &[Call]) -> Result<usize, String> {
+        let expected = calls.iter().map(|call| (*call, call.answer(rules)));
+        let passing: Vec<_> = expected.filter(|(_, answer)| answer.is_some()).collect();
+        match self.first_otherwise(&passing) {
+            None => Ok(passing.len()),
+            Some((call, found)) => Err(format!("{call}: must pass, but {found}")),
+        }
+    }
+
     /// Makes these calls in a child, under a filter, up to the first that is not answered so.
     fn ending(
         &self,
@@ -326,20 +344,21 @@ impl Prover {
             if filter.is_some_and(|filter| filter.load().is_err()) {
                 exit_now(Ending::Otherwise.code());
             }
-            for (call, expected) in calls {
-                let found = self.attempt(call);
-                let wanted = match expected {
-                    Some(Answer::Allow) => Ending::Passed,
-                    Some(Answer::NotThere) => Ending::NotThere,
-                    None => Ending::Killed,
-                };
-                if found != wanted {
-                    exit_now(found.code());
-                }
-            }
-            exit_now(Ending::AsExpected.code())
+            let otherwise = self.first_otherwise(calls);
+            exit_now(otherwise.map_or(Ending::AsExpected, |(_, found)| found).code())
         })?;
         waitpid(child, None).map(Ending::of)
+    }
+
+    fn first_otherwise(&self, calls: &[(Call, Option<Answer>)]) -> Option<(Call, Ending)> {
+        let found = calls.iter().map(|(call, expected)| (*call, self.attempt(call), *expected));
+        let wanted = |expected| match expected {
+            Some(Answer::Allow) => Ending::Passed,
+            Some(Answer::NotThere) => Ending::NotThere,
+            None => Ending::Killed,
+        };
+        let mut otherwise = found.filter(|(_, found, expected)| *found != wanted(*expected));
+        otherwise.next().map(|(call, found, _)| (call, found))
     }
 
     fn attempt(&self, call: &Call) -> Ending {

@@ -20,6 +20,8 @@ pub mod send;
 pub mod calls;
 #[cfg(target_os = "linux")]
 pub mod common;
+#[cfg(all(test, target_os = "linux"))]
+mod never;
 #[cfg(target_os = "linux")]
 pub mod startup;
 
@@ -404,7 +406,8 @@ mod tests {
             for (file, rule) in filter_rules(role) {
                 assert!(calls::number(rule.call).is_some(), "{file}: {}", rule.call);
                 assert!(rule.why.len() >= 6, "{file}: {}: {:?}", rule.call, rule.why);
-                assert!(rule.args.iter().all(|arg| arg.index < 6), "{file}: {}", rule.call);
+                // The sixth is what `sys::disarmed` knows its calls by.
+                assert!(rule.args.iter().all(|arg| arg.index < 5), "{file}: {}", rule.call);
             }
         }
     }
@@ -420,48 +423,6 @@ mod tests {
             let outer_rules = filter_rules(outer);
             for rule in filter_rules(inner) {
                 assert!(outer_rules.contains(&rule), "{outer} lacks {inner}'s {rule:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn no_worker_has_a_call_that_takes_a_path_or_reaches_another_process() {
-        const NEVER: &[&str] = &[
-            "open",
-            "openat",
-            "openat2",
-            "execve",
-            "execveat",
-            "kill",
-            "tgkill",
-            "tkill",
-            "socket",
-            "connect",
-            "bind",
-            "ptrace",
-            "newfstatat",
-            "statx",
-            "stat",
-            "readlinkat",
-            "unlinkat",
-            "ftruncate",
-            "fallocate",
-            "dup",
-            "dup2",
-            "dup3",
-            "ioctl",
-            "setsid",
-            "setpgid",
-            "mprotect",
-            "recvmsg",
-            "clone",
-            "clone3",
-            "pidfd_open",
-            "sched_setaffinity",
-        ];
-        for role in [Role::RecvJoined, Role::Send] {
-            for (file, rule) in filter_rules(role) {
-                assert!(!NEVER.contains(&rule.call), "{file}: {}", rule.call);
             }
         }
     }
