@@ -116,10 +116,11 @@ fn show_calls(out: &mut dyn Write, rows: &[Row]) -> io::Result<()> {
     let (file, call) = (width(|row| row.file.len()), width(|row| row.subject.len()));
     let condition = width(|row| row.condition.len());
     for row in rows {
-        let Row { file: place, subject, condition: when, answer, why } = row;
+        let Row { file: place, subject, condition: when, answer, why, rare } = row;
+        let rare = rare.map(|why| format!("; no test uses it: {why}")).unwrap_or_default();
         writeln!(
             out,
-            "    {place:<file$}  {subject:<call$}  {when:<condition$}  {answer:<6}  {why}"
+            "    {place:<file$}  {subject:<call$}  {when:<condition$}  {answer:<6}  {why}{rare}"
         )?;
     }
     writeln!(out)

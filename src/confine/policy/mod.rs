@@ -75,16 +75,27 @@ pub struct Rule {
     pub answer: Answer,
     /// Why the role cannot do without it.
     pub why: &'static str,
+    /// Why it is there although the whole test suite does not use it. A rule without is used, or
+    /// `tests/every_rule_is_used.rs` fails.
+    pub rare: Option<&'static str>,
+}
+
+impl Rule {
+    /// A rule that the test suite does not use, and why it stays.
+    pub const fn rare(mut self, why: &'static str) -> Self {
+        self.rare = Some(why);
+        self
+    }
 }
 
 /// A rule that lets a call through.
 pub const fn allow(call: &'static str, args: &'static [Arg], why: &'static str) -> Rule {
-    Rule { call, args, answer: Answer::Allow, why }
+    Rule { call, args, answer: Answer::Allow, why, rare: None }
 }
 
 /// A rule for a call that the C library only tries.
 pub const fn not_there(call: &'static str, why: &'static str) -> Rule {
-    Rule { call, args: &[], answer: Answer::NotThere, why }
+    Rule { call, args: &[], answer: Answer::NotThere, why, rare: None }
 }
 
 /// The descriptor, which most calls take first.
@@ -344,6 +355,9 @@ pub struct Row {
     pub answer: &'static str,
     /// Why it is needed.
     pub why: &'static str,
+    /// Why it stays although no test uses it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rare: Option<&'static str>,
 }
 
 /// A role's policy on this operating system as a table.
@@ -358,6 +372,7 @@ pub fn table(role: Role) -> Vec<Row> {
             Answer::NotThere => "ENOSYS",
         },
         why: rule.why,
+        rare: rule.rare,
     };
     filter_rules(role).into_iter().map(row).collect()
 }
@@ -375,6 +390,7 @@ pub fn table(role: Role) -> Vec<Row> {
         condition: format!("{:?}", entry.rights),
         answer: "allow",
         why: entry.what,
+        rare: None,
     };
     descriptors(role).iter().map(row).collect()
 }
