@@ -277,6 +277,10 @@ fn scopes(role: Role, abi: ABI) -> BitFlags<Scope> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
+
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+
     use super::*;
 
     #[test]
@@ -311,6 +315,110 @@ mod tests {
                     assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied, "{path}");
                 }
             });
+        }
+    }
+
+    /// What the kernel refuses from inside, without a filter that would hide it: the highest ABI of
+    /// those that can be told apart so. ABI 2 only lets more through than 1, 7 and 8 refuse the same
+    /// as 6. To be called in a domain with `/dev` for a state directory, whose files can be opened.
+    fn refused_as_since(outside: &Outside) -> u32 {
+        use nix::errno::Errno::{EACCES, EPERM};
+        let connects = |address: &UnixAddr| {
+            let flags = SockFlag::SOCK_CLOEXEC;
+            let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None).unwrap();
+            connect(socket.as_raw_fd(), address)
+        };
+        let null = fs::File::open("/dev/null").unwrap();
+        let tcp = std::net::TcpStream::connect(outside.listener.local_addr().unwrap());
+        let steps = [
+            (1, fs::File::open("/etc/passwd").is_err()),
+            (3, nix::unistd::truncate(&outside.file, 0) == Err(EACCES)),
+            (4, tcp.is_err_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied)),
+            (5, nix::sys::termios::tcgetattr(&null).err() == Some(EACCES)),
+            (6, connects(&UnixAddr::new_abstract(&outside.name).unwrap()) == Err(EPERM)),
+            (9, connects(&UnixAddr::new(&outside.socket).unwrap()) == Err(EACCES)),
+        ];
+        let refused = steps.iter().filter(|(_, refused)| *refused).map(|(abi, _)| *abi);
+        let highest = refused.clone().max().unwrap_or(0);
+        // Each refuses all that the earlier ones do.
+        let all = steps.iter().filter(|(abi, _)| *abi <= highest).count();
+        assert_eq!(refused.count(), all, "{steps:?}");
+        highest
+    }
+
+    /// What stands outside of a domain, to be reached for from inside.
+    struct Outside {
+        _directory: tempfile::TempDir,
+        file: PathBuf,
+        socket: PathBuf,
+        name: Vec<u8>,
+        listener: std::net::TcpListener,
+        _sockets: [std::os::unix::net::UnixListener; 2],
+    }
+
+    impl Outside {
+        fn new() -> Self {
+            use std::os::linux::net::SocketAddrExt;
+            use std::os::unix::net::{SocketAddr, UnixListener};
+            let directory = tempfile::tempdir().unwrap();
+            let (file, socket) = (directory.path().join("file"), directory.path().join("socket"));
+            fs::write(&file, "").unwrap();
+            let name = directory.path().as_os_str().as_encoded_bytes().to_vec();
+            let by_name = SocketAddr::from_abstract_name(&name).unwrap();
+            let sockets =
+                [UnixListener::bind(&socket).unwrap(), UnixListener::bind_addr(&by_name).unwrap()];
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            Self { _directory: directory, file, socket, name, listener, _sockets: sockets }
+        }
+    }
+
+    /// The ABI that is told with a ceiling, and the one that the kernel's refusals show.
+    fn told_and_shown(ceiling: Level) -> (Option<u32>, u32) {
+        use std::os::fd::AsFd;
+        let outside = Outside::new();
+        let devices = fs::File::open("/dev").unwrap();
+        let mut context = Context::new(Level::Seccomp);
+        context.ceiling = ceiling;
+        context.state_dir = Some(devices.as_fd());
+        let restricted = || {
+            let paths = Paths::of(Role::Keeper, &context).unwrap();
+            let told = restrict_paths(Role::Keeper, &context, &paths).unwrap();
+            (told, refused_as_since(&outside))
+        };
+        std::thread::scope(|scope| scope.spawn(restricted).join().unwrap())
+    }
+
+    /// Whether refusals show what is told, as far as they can.
+    fn is_true(told: Option<u32>, shown: u32) -> bool {
+        shown
+            == match told.unwrap_or(0) {
+                2 => 1,
+                7 | 8 => 6,
+                9.. => 9,
+                told => told,
+            }
+    }
+
+    #[test]
+    fn the_abi_that_is_told_is_the_one_that_the_kernel_s_refusals_show() {
+        for ceiling in Level::ALL {
+            let (told, shown) = told_and_shown(ceiling);
+            assert!(is_true(told, shown), "ceiling {ceiling}: {told:?} told, {shown} shown");
+        }
+    }
+
+    /// The test of the test above.
+    #[test]
+    fn an_abi_that_is_overstated_is_found() {
+        for (ceiling, overstated) in [
+            (Level::Seccomp, &[1, 2, 6, 7][..]),
+            (Level::Landlock2, &[3, 4, 5, 6, 7]),
+            (Level::Landlock6, &[9]),
+        ] {
+            let (_, shown) = told_and_shown(ceiling);
+            for told in overstated {
+                assert!(!is_true(Some(*told), shown), "ceiling {ceiling}: {told} is believed");
+            }
         }
     }
 
