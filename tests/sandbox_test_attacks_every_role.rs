@@ -34,6 +34,7 @@ fn every_attack_on_every_role_is_tried_and_refused() {
             lines.iter().any(|line| line["role"] == role.to_string() && line["attack"] == name)
         };
         assert!(tried("nothing"), "{role} has no control");
+        assert!(tried("every-rule"), "{role}'s rules were not tried");
         for attack in TABLE.iter().filter(|a| a.is_for(role) && a.number().is_some()) {
             assert!(tried(attack.name()), "{role}: {} was not tried", attack.name());
         }

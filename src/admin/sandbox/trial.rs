@@ -3,7 +3,7 @@
 //! For each attack of `confine::attack` this program starts itself again (`sandbox attack`, a
 //! hidden command) in a process group of its own. That process gives up root for `nobody`, if it
 //! has it, confines itself as the role, and tries. One run a role tries nothing and must survive,
-//! or the others would show nothing.
+//! or the others would show nothing; and one tries every rule of the role's filter (`proof`).
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -23,6 +23,9 @@ use crate::exit::{Exit, Failure};
 
 /// The name of the run that attacks nothing.
 const CONTROL: &str = "nothing";
+/// The name of the run that tries every rule, and what it says if all is as the rules say.
+const EVERY_RULE: &str = "every-rule";
+const AS_THE_RULES_SAY: &str = "as the rules say";
 /// How long, in seconds, an attack may take; one that waits for something was not refused.
 const PATIENCE: u32 = 10;
 /// The user that attacks when root asked for it.
@@ -32,10 +35,55 @@ const MOST: u64 = policy::recv::LAST as u64 + 1;
 /// What a call that came back says, on standard error.
 const CAME_BACK: &str = "came back: ";
 
-/// What is done, how it must end, and how it ended.
+/// What is done in a process.
+#[derive(Clone, Copy)]
+enum Try {
+    /// Nothing but that it confines itself.
+    Control,
+    /// Every rule of the filter, with the arguments that it names and with others.
+    EveryRule,
+    /// An attack of the catalogue.
+    Attack(&'static Attack),
+}
+
+impl Try {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Control => CONTROL,
+            Self::EveryRule => EVERY_RULE,
+            Self::Attack(attack) => attack.name(),
+        }
+    }
+
+    fn call(self) -> &'static str {
+        match self {
+            Self::Control | Self::EveryRule => "-",
+            Self::Attack(attack) => attack.call(),
+        }
+    }
+
+    fn gain(self) -> &'static str {
+        match self {
+            Self::Control => "the control: a confined process lives",
+            Self::EveryRule => "what a rule names passes, and what is beside it kills",
+            Self::Attack(attack) => attack.gain(),
+        }
+    }
+
+    /// How it must end.
+    fn expected(self, role: Role) -> String {
+        match self {
+            Self::Control => "survived".to_owned(),
+            Self::EveryRule => AS_THE_RULES_SAY.to_owned(),
+            Self::Attack(attack) => attack.refusal(role).to_string(),
+        }
+    }
+}
+
+/// What is done, and how it ended.
 struct Run {
     role: Role,
-    attack: Option<&'static Attack>,
+    what: Try,
     happened: String,
     refused: bool,
 }
@@ -58,9 +106,9 @@ pub fn run(
     for role in roles {
         let attacks = attack::TABLE.iter().filter(|attack| attack.is_for(role));
         // A call that this processor lacks cannot be tried, nor refused.
-        let attacks = attacks.filter(|attack| exists(attack)).map(Some);
-        for attack in std::iter::once(None).chain(attacks) {
-            let run = attempt(role, attack)?;
+        let attacks = attacks.filter(|attack| exists(attack)).map(Try::Attack);
+        for what in [Try::Control, Try::EveryRule].into_iter().chain(attacks) {
+            let run = attempt(role, what)?;
             tried += 1;
             failed += usize::from(!run.refused);
             super::written(print(out, &run, json))?;
@@ -80,21 +128,19 @@ fn exists(_: &Attack) -> bool {
     false
 }
 
-fn attempt(role: Role, attack: Option<&'static Attack>) -> Result<Run, Failure> {
-    let name = attack.map_or(CONTROL, Attack::name);
+fn attempt(role: Role, what: Try) -> Result<Run, Failure> {
     let failed = |e| Failure::new(Exit::Internal, format!("cannot start an attack: {e}"));
     let program = prepare::program_path()
         .ok_or_else(|| Failure::new(Exit::Internal, "cannot find this program's own file"))?;
     let output = Command::new(program)
-        .args(["sandbox", "attack", &role.to_string(), name])
+        .args(["sandbox", "attack", &role.to_string(), what.name()])
         .env_clear() // A backtrace would open files, which is a violation like any other.
         .stdin(Stdio::null())
         .process_group(0)
         .output()
         .map_err(failed)?;
     let happened = ending(&output);
-    let wanted = attack.map_or_else(|| "survived".to_owned(), |a| a.refusal(role).to_string());
-    Ok(Run { role, attack, refused: happened == wanted, happened })
+    Ok(Run { role, what, refused: happened == what.expected(role), happened })
 }
 
 /// How it ended, in the words of [`Refusal`].
@@ -115,11 +161,9 @@ fn ending(output: &Output) -> String {
 }
 
 fn print(out: &mut dyn Write, run: &Run, json: bool) -> io::Result<()> {
-    let name = run.attack.map_or(CONTROL, Attack::name);
-    let call = run.attack.map_or("-", Attack::call);
-    let gain = run.attack.map_or("the control: a confined process lives", Attack::gain);
-    let expected = run.attack.map_or("survived".to_owned(), |a| a.refusal(run.role).to_string());
-    let Run { role, happened, refused, .. } = run;
+    let Run { role, what, happened, refused } = run;
+    let (name, call, gain, expected) =
+        (what.name(), what.call(), what.gain(), what.expected(*role));
     if json {
         let line = json!({
             "role": role, "attack": name, "call": call, "gain": gain,
@@ -155,6 +199,13 @@ pub fn attack(role: Role, name: &str) -> Result<Exit, Failure> {
     let internal = |e: &dyn std::fmt::Display| Failure::new(Exit::Internal, e.to_string());
     alarm::set(PATIENCE);
     give_up_root().map_err(|e| internal(&e))?;
+    if name == EVERY_RULE {
+        // Some thousand processes, one after the other.
+        alarm::set(PATIENCE * 30);
+        let answer = every_rule(role).unwrap_or_else(|why| why);
+        eprintln!("{CAME_BACK}{answer}");
+        return Ok(if answer == AS_THE_RULES_SAY { Exit::Ok } else { Exit::Refused });
+    }
     enter(role).map_err(|e| internal(&e))?;
     if name == CONTROL {
         return Ok(Exit::Ok);
@@ -198,6 +249,24 @@ fn enter(role: Role) -> Result<Report, Box<dyn std::error::Error>> {
     let report = confine::enter(role, &context)?;
     let _ = directory.into_raw_fd();
     Ok(report)
+}
+
+/// Tries a role's filter with the calls that its rules name and with those beside them.
+#[cfg(target_os = "linux")]
+fn every_rule(role: Role) -> Result<String, String> {
+    use crate::confine::filter::Filter;
+    use crate::confine::proof::{Prover, calls_beside};
+
+    let rules = policy::rules(role);
+    let filter = Filter::compile(&rules).map_err(|e| e.to_string())?;
+    let proof = Prover::start()?.prove(&filter, &rules, &calls_beside(&rules));
+    let wrong = proof.map_err(|e| e.to_string())?.wrong;
+    Ok(wrong.into_iter().next().unwrap_or_else(|| AS_THE_RULES_SAY.to_owned()))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn every_rule(_: Role) -> Result<String, String> {
+    Err(Errno::ENOSYS.to_string())
 }
 
 #[cfg(target_os = "linux")]
