@@ -5,6 +5,8 @@ use std::fs;
 use std::thread;
 use std::time::Instant;
 
+use papayachat::confine::{Role, policy};
+
 use super::service::{PATIENCE, Service, descendants};
 
 /// One process: its number and when it started, so that a number used again is another process.
@@ -77,6 +79,40 @@ pub fn titled(service: &Service, title: &str) -> Process {
         found.is_some()
     });
     found.unwrap()
+}
+
+/// The child of a process whose title begins so; waits for it. Faster than [`titled`] where many
+/// are asked for.
+pub fn child_titled(parent: i32, title: &str) -> i32 {
+    let mut found = None;
+    wait_until(&format!("a child {title:?} of process {parent}"), || {
+        found = children(parent).into_iter().find(|pid| command_line(*pid).starts_with(title));
+        found.is_some()
+    });
+    found.unwrap()
+}
+
+/// A process's children, also those that it was handed; none for a process that is gone.
+pub fn children(parent: i32) -> Vec<i32> {
+    let list = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
+    let list = list.unwrap_or_default();
+    list.split_ascii_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
+
+/// Empty for a zombie, or none.
+pub fn command_line(pid: i32) -> String {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&line).replace('\0', " ").trim_end().to_owned()
+}
+
+/// Waits until a process has loaded all its role's filters: the last step of its confinement.
+pub fn wait_confined(pid: i32, role: Role) {
+    let wanted: usize = policy::lineage(role).iter().map(|stage| policy::filters(*stage)).sum();
+    let wanted = format!("Seccomp_filters:\t{wanted}");
+    wait_until(&format!("process {pid} is confined as {role}"), || {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.lines().any(|line| line == wanted)
+    });
 }
 
 /// Waits until exactly these titles (beginnings of them) are there below the launcher.

@@ -5,8 +5,10 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 
+use papayachat::ticket::Ticket;
 use papayachat::token::Token;
 use papayachat::wire::cipher::{Opener, Sealer};
+use papayachat::wire::command::{Command, Credential, Join, SessionId, Start};
 use papayachat::wire::event::{Event, Plaintext, Welcome};
 use papayachat::wire::frame::{HEADER, TAG};
 use papayachat::wire::handshake::{MESSAGE_LEN, NkInitiator, SessionKeys, Status};
@@ -84,8 +86,26 @@ impl RawClient {
     pub fn join(port: u16, token: &Token, session: u128) -> (Self, Welcome) {
         let mut client = Self::shake(port, token);
         client.say_bytes(join_line(token, session, "").as_bytes());
-        match client.event() {
-            Some(Event::Welcome(welcome)) => (client, *welcome),
+        client.welcomed()
+    }
+
+    /// The same by a ticket, which costs the server no argon2.
+    pub fn join_by(ticket: &Ticket, port: u16, token: &Token, session: u128) -> (Self, Welcome) {
+        let mut client = Self::shake(port, token);
+        let join = Command::Join(Join {
+            id: token.id,
+            credential: Credential::Ticket(ticket.clone()),
+            session: SessionId(session.to_be_bytes()),
+            start: Start::End,
+            client: None,
+        });
+        client.say_bytes(join.encode().as_bytes());
+        client.welcomed()
+    }
+
+    fn welcomed(mut self) -> (Self, Welcome) {
+        match self.event() {
+            Some(Event::Welcome(welcome)) => (self, *welcome),
             other => panic!("no welcome but {other:?}"),
         }
     }

@@ -1,0 +1,189 @@
+//! A debugger for tests: stops a live process of a service and has it make a system call of the
+//! test's choice, as one would whose code an attacker controls. Needs root; x86_64 only, since
+//! other processors keep a call's number where nix does not reach.
+//!
+//! By ptrace(2): the process runs to the entrance of its own next call, where number and arguments
+//! are replaced; its filters are asked after that (seccomp(2)) and see what stands there then.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)] // Each test uses its part.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::thread;
+use std::time::Instant;
+
+use libc::{c_long, user_regs_struct};
+use nix::sys::ptrace::{self, Options};
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use papayachat::confine::attack::{Attack, Value};
+
+use super::service::PATIENCE;
+
+const PAGE: u64 = 4096;
+/// What a leaf function may use below the stack pointer (System V ABI).
+const RED_ZONE: u64 = 128;
+/// The length of the instruction `syscall`.
+const SYSCALL: u64 = 2;
+/// No call is under way that the kernel might restart.
+const NO_CALL: u64 = u64::MAX;
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It came back, with a value or with an error number below zero.
+    Returned(i64),
+    /// The process was killed in it.
+    Killed(Signal),
+    /// The process ended by itself.
+    Exited(i32),
+}
+
+/// A process under the test's control, until it is let go or dead. Only the thread that seized it
+/// can control it (ptrace(2)).
+pub struct Tracee {
+    pid: Pid,
+    memory: File,
+    /// Its registers. It stands at the entrance of this call of its own.
+    own: user_regs_struct,
+}
+
+impl Tracee {
+    /// Stops a process at the entrance of its next call.
+    pub fn seize(pid: i32) -> Self {
+        let pid = Pid::from_raw(pid);
+        ptrace::seize(pid, Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_TRACEFORK).unwrap();
+        ptrace::interrupt(pid).unwrap();
+        Self::stopped(pid)
+    }
+
+    /// A seized process that is about to stop, or has.
+    fn stopped(pid: Pid) -> Self {
+        let stop = wait(pid);
+        assert!(matches!(stop, WaitStatus::PtraceEvent(..)), "{stop:?}");
+        let memory = OpenOptions::new().read(true).write(true).open(format!("/proc/{pid}/mem"));
+        run_to_call_stop(pid).expect("it lives");
+        Self { pid, memory: memory.unwrap(), own: ptrace::getregs(pid).unwrap() }
+    }
+
+    /// Has it make the call of an attack.
+    pub fn attempt(&mut self, attack: &Attack) -> End {
+        let scratch = self.scratch();
+        let mut free = scratch + PAGE;
+        let registers = attack.arguments().each_ref().map(|value| match value {
+            Value::Number(number) => *number as u64,
+            Value::Scratch => scratch,
+            Value::Path(path) => {
+                let bytes = path.to_bytes_with_nul();
+                self.write(free, bytes);
+                free += bytes.len() as u64;
+                free - bytes.len() as u64
+            }
+        });
+        self.write(scratch, &[0; PAGE as usize]);
+        self.call(attack.number().expect("this processor has the call"), registers)
+    }
+
+    /// Has it make a call.
+    pub fn call(&mut self, number: c_long, arguments: [u64; 6]) -> End {
+        self.try_call(number, arguments).map_or_else(|end| end, |(result, _)| End::Returned(result))
+    }
+
+    /// Has it fork (clone(2) with SIGCHLD alone), if it may. The child is under control, too, and
+    /// at the same call.
+    pub fn fork(&mut self) -> Result<Self, End> {
+        match self.try_call(libc::SYS_clone, [libc::SIGCHLD as u64, 0, 0, 0, 0, 0])? {
+            (_, Some(child)) => Ok(child),
+            (result, None) => Err(End::Returned(result)),
+        }
+    }
+
+    /// Lets it go on with what it was at.
+    pub fn release(self) {
+        ptrace::detach(self.pid, None).unwrap();
+    }
+
+    /// Lets it go, to sleep for ever: it minds neither its client nor anybody else.
+    pub fn release_to_sleep(self) {
+        self.enter(libc::SYS_ppoll, [0; 6]);
+        self.release();
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.pid.as_raw()
+    }
+
+    /// Two pages of its stack below all that is in use.
+    pub fn scratch(&self) -> u64 {
+        (self.own.rsp - RED_ZONE - 2 * PAGE) & !(PAGE - 1)
+    }
+
+    pub fn write(&self, address: u64, bytes: &[u8]) {
+        self.memory.write_all_at(bytes, address).unwrap();
+    }
+
+    /// Another call in the place of its own.
+    fn enter(&self, number: c_long, [rdi, rsi, rdx, r10, r8, r9]: [u64; 6]) {
+        let orig_rax = number as u64;
+        let asked = user_regs_struct { orig_rax, rdi, rsi, rdx, r10, r8, r9, ..self.own };
+        ptrace::setregs(self.pid, asked).unwrap();
+    }
+
+    /// Makes a call; what it returned, and the child that it made. Then it stands where it stood.
+    fn try_call(
+        &mut self,
+        number: c_long,
+        arguments: [u64; 6],
+    ) -> Result<(i64, Option<Self>), End> {
+        self.enter(number, arguments);
+        let child = run_to_call_stop(self.pid)?;
+        let result = ptrace::getregs(self.pid).unwrap().rax as i64;
+        let again = at_call(&self.own);
+        ptrace::setregs(self.pid, again).unwrap();
+        // Only now does it die, if it must: the kernel passes the call's exit before the signal.
+        run_to_call_stop(self.pid)?;
+        let child = child.map(|pid| {
+            // It began with its parent's registers, behind the instruction.
+            ptrace::setregs(pid, again).unwrap();
+            pid
+        });
+        Ok((result, child.map(Self::stopped)))
+    }
+}
+
+/// Lets a process run to a call's entrance or exit, whichever is next. The child that it made.
+fn run_to_call_stop(pid: Pid) -> Result<Option<Pid>, End> {
+    let (mut child, mut signal) = (None, None);
+    loop {
+        ptrace::syscall(pid, signal.take()).unwrap();
+        match wait(pid) {
+            WaitStatus::PtraceSyscall(_) => return Ok(child),
+            WaitStatus::PtraceEvent(_, _, libc::PTRACE_EVENT_FORK) => {
+                child = Some(Pid::from_raw(ptrace::getevent(pid).unwrap() as i32));
+            }
+            WaitStatus::PtraceEvent(..) => {}
+            WaitStatus::Stopped(_, sent) => signal = Some(sent),
+            WaitStatus::Signaled(_, signal, _) => return Err(End::Killed(signal)),
+            WaitStatus::Exited(_, code) => return Err(End::Exited(code)),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Before the instruction that makes a call.
+fn at_call(entered: &user_regs_struct) -> user_regs_struct {
+    let rip = entered.rip - SYSCALL;
+    user_regs_struct { rip, rax: entered.orig_rax, orig_rax: NO_CALL, ..*entered }
+}
+
+fn wait(pid: Pid) -> WaitStatus {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match waitpid(pid, Some(WaitPidFlag::WNOHANG)).unwrap() {
+            WaitStatus::StillAlive => {}
+            status => return status,
+        }
+        assert!(Instant::now() < end, "process {pid} waits in its call");
+        thread::yield_now();
+    }
+}
