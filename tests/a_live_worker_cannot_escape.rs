@@ -35,10 +35,12 @@ use live::trials;
 /// The tracer does not know other processors.
 #[cfg(not(target_arch = "x86_64"))]
 fn trials() -> Vec<libtest_mimic::Trial> {
-    vec![libtest_mimic::Trial::test("live workers (x86_64 only)", || Err("not on this processor".into()))]
-        .into_iter()
-        .map(|trial| trial.with_ignored_flag(true))
-        .collect()
+    vec![libtest_mimic::Trial::test("live workers (x86_64 only)", || {
+        Err("not on this processor".into())
+    })]
+    .into_iter()
+    .map(|trial| trial.with_ignored_flag(true))
+    .collect()
 }
 
 #[cfg(target_arch = "x86_64")]

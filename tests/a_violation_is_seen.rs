@@ -2,6 +2,10 @@
 //! counted; so is what else becomes of visits. The rest of the room does not notice.
 #![allow(clippy::unwrap_used)]
 
+#[path = "common/processes.rs"]
+mod processes;
+#[path = "common/raw_client.rs"]
+mod raw_client;
 #[path = "common/service.rs"]
 mod service;
 
@@ -12,6 +16,8 @@ use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use processes::titled;
+use raw_client::{RawClient, join_line, read_token};
 use serde_json::{Value, json};
 use service::{Service, wait_child};
 
@@ -91,6 +97,32 @@ fn a_recv_and_a_send_that_die_of_their_filter_are_named_and_counted() {
 /// The newest violations.
 fn list(status: &Value) -> &[Value] {
     status["violations"].as_array().unwrap()
+}
+
+/// What the keeper said of it before its end counts, however late the launcher gets to hear it.
+#[test]
+fn a_recv_that_dies_right_after_joining_is_named_too() {
+    let mut service = Service::start("");
+    let token = read_token(&service.token("alice", &[]));
+    let mut client = RawClient::shake(service.port, &token);
+    let address = client.stream.local_addr().unwrap();
+    service.signal(Signal::SIGSTOP);
+    client.say_bytes(join_line(&token, 1, "").as_bytes());
+    assert!(client.event().is_some(), "no welcome");
+    kill_as_a_filter_does(Pid::from_raw(titled(&service, "papayad: recv alice").pid));
+    service.signal(Signal::SIGCONT);
+    let line = service.wait_for_line(&format!("{address}: ended"));
+    assert!(line.contains("recv alice"), "{line}");
+    service.wait_for_status(|status, _| status["counters"]["violations"] == 1);
+}
+
+#[test]
+fn a_listener_that_dies_of_its_filter_is_counted() {
+    let mut service = Service::start("");
+    kill_as_a_filter_does(Pid::from_raw(titled(&service, "papayad: listener").pid));
+    let line = service.wait_for_line("the listener ended");
+    assert!(line.contains("killed by its filter"), "{line}");
+    service.wait_for_status(|status, _| status["counters"]["violations"] == 1);
 }
 
 /// RECV is known as a member a moment before it forks SEND.

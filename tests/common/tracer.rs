@@ -54,13 +54,16 @@ impl Tracee {
         let pid = Pid::from_raw(pid);
         ptrace::seize(pid, Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_TRACEFORK).unwrap();
         ptrace::interrupt(pid).unwrap();
-        Self::stopped(pid)
+        Self::stopped(pid, None)
     }
 
-    /// A seized process that is about to stop, or has.
-    fn stopped(pid: Pid) -> Self {
+    /// A seized process that is about to stop, or has; it goes on with these registers.
+    fn stopped(pid: Pid, registers: Option<user_regs_struct>) -> Self {
         let stop = wait(pid);
         assert!(matches!(stop, WaitStatus::PtraceEvent(..)), "{stop:?}");
+        if let Some(registers) = registers {
+            ptrace::setregs(pid, registers).unwrap();
+        }
         let memory = OpenOptions::new().read(true).write(true).open(format!("/proc/{pid}/mem"));
         run_to_call_stop(pid).expect("it lives");
         Self { pid, memory: memory.unwrap(), own: ptrace::getregs(pid).unwrap() }
@@ -142,12 +145,7 @@ impl Tracee {
         ptrace::setregs(self.pid, again).unwrap();
         // Only now does it die, if it must: the kernel passes the call's exit before the signal.
         run_to_call_stop(self.pid)?;
-        let child = child.map(|pid| {
-            // It began with its parent's registers, behind the instruction.
-            ptrace::setregs(pid, again).unwrap();
-            pid
-        });
-        Ok((result, child.map(Self::stopped)))
+        Ok((result, child.map(|child| Self::stopped(child, Some(again)))))
     }
 }
 

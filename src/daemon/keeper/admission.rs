@@ -172,6 +172,8 @@ impl Keeper {
                 return self.refuse(id, Refusal::Internal, "the log cannot be opened".into());
             }
         };
+        // The launcher first: whatever becomes of the worker, it then knows whose it was.
+        self.tell(&FromKeeper::Joined { id, name: name.clone(), role, token });
         let message = ToRecv::Admitted { name: name.clone(), role, token, ticket };
         let Some(worker) = self.workers.get_mut(&id) else { return };
         if worker.channel.send(&message, &files.each_ref().map(AsFd::as_fd)).is_err() {
@@ -181,7 +183,6 @@ impl Keeper {
         worker.stage = Stage::Joined { session, ticket_at: None };
         self.members.insert(id, (session, name.clone()));
         self.presence.joined(&name, by_ticket, Instant::now());
-        self.tell(&FromKeeper::Joined { id, name, role, token });
     }
 
     fn ticket_for(&self, token: TokenId) -> Option<IssuedTicket> {

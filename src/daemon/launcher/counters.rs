@@ -13,7 +13,8 @@ pub struct Counters {
     pub refusals: Refusals,
     /// Times that the listener began to turn a source away.
     pub penalties: u64,
-    /// Workers that their filter killed, that crashed, or that held a lock for too long.
+    /// Workers that their filter killed, that crashed, or that held a lock for too long; and
+    /// listeners that their filter killed.
     pub violations: u64,
 }
 

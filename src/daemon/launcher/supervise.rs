@@ -362,8 +362,12 @@ impl Supervisor {
                 self.note_violation(Role::Listener, Some(pid), None);
             }
             self.listener_ended(status);
-        } else if let Some((id, worker)) = self.workers.remove(pid) {
-            self.worker_ended(id, &worker, status);
+        } else if let Some(id) = self.workers.reaped(pid) {
+            // It may be only now that the keeper's word is read that it has joined.
+            self.hear_keeper();
+            if let Some(worker) = self.workers.remove(id) {
+                self.worker_ended(id, &worker, status);
+            }
         } else if violated {
             self.note_violation(Role::Send, Some(pid), None);
         } else if let WaitStatus::Signaled(_, signal, _) = status {

@@ -65,10 +65,14 @@ impl Workers {
         self.by_pid.get(&pid).copied()
     }
 
-    /// Removes the worker with this process id, because it was reaped.
-    pub fn remove(&mut self, pid: Pid) -> Option<(WorkerId, Worker)> {
-        let id = self.by_pid.remove(&pid)?;
-        Some((id, self.by_id.remove(&id)?))
+    /// The worker with this process id was reaped: the process id is not its any more.
+    pub fn reaped(&mut self, pid: Pid) -> Option<WorkerId> {
+        self.by_pid.remove(&pid)
+    }
+
+    /// Removes a worker that was reaped.
+    pub fn remove(&mut self, id: WorkerId) -> Option<Worker> {
+        self.by_id.remove(&id)
     }
 
     /// All of them, the oldest first.

@@ -69,6 +69,9 @@ impl Supervisor {
             self.door = Door::Restarting(Instant::now());
             return self.log(Severity::Info, "the listener is started again with the new limits");
         }
+        if let WaitStatus::Signaled(_, Signal::SIGSYS, _) = status {
+            self.counters.ended(Verdict::Violation);
+        }
         if since.elapsed() >= SETTLED {
             self.back_off = BACK_OFF.0;
         }
