@@ -25,7 +25,7 @@ pub fn stat(pid: i32) -> Option<Vec<String>> {
 }
 
 impl Process {
-    fn find(pid: i32, title: String) -> Option<Self> {
+    pub fn find(pid: i32, title: String) -> Option<Self> {
         Some(Self { pid, title, started: stat(pid)?.get(19)?.clone() })
     }
 

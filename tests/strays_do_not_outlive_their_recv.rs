@@ -1,0 +1,183 @@
+//! Promise: what an owned RECV forks before its second filter ends with it, also what was left
+//! behind by what it forked; and it can fork no more than the service's user may have processes,
+//! by which it keeps newcomers out as long as it lives, and nobody else. Needs root, which alone
+//! may have another process do its bidding, and is limited in processes only for others.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[cfg(target_arch = "x86_64")]
+#[path = "common/processes.rs"]
+mod processes;
+#[cfg(target_arch = "x86_64")]
+#[path = "common/raw_client.rs"]
+mod raw_client;
+#[path = "common/service.rs"]
+mod service;
+#[cfg(target_arch = "x86_64")]
+#[path = "common/tracer.rs"]
+mod tracer;
+
+use std::process::ExitCode;
+
+use libtest_mimic::Arguments;
+use service::is_root;
+
+fn main() -> ExitCode {
+    let trials = trials().into_iter().map(|trial| trial.with_ignored_flag(!is_root()));
+    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+}
+
+#[cfg(target_arch = "x86_64")]
+use strays::trials;
+
+/// The tracer does not know other processors.
+#[cfg(not(target_arch = "x86_64"))]
+fn trials() -> Vec<libtest_mimic::Trial> {
+    vec![libtest_mimic::Trial::test("strays (x86_64 only)", || Err("not here".into()))]
+        .into_iter()
+        .map(|trial| trial.with_ignored_flag(true))
+        .collect()
+}
+
+#[cfg(target_arch = "x86_64")]
+mod strays {
+    use std::net::TcpStream;
+
+    use libtest_mimic::Trial;
+    use nix::sys::signal::Signal;
+    use papayachat::confine::Role;
+
+    use super::processes::{
+        Process, child_titled, children, no_zombie_stays, wait_confined, wait_until,
+    };
+    use super::raw_client::{RawClient, connect, read_to_end, read_token};
+    use super::service::Service;
+    use super::tracer::{End, Tracee};
+
+    /// How a RECV comes to its end, given its client's connection.
+    type Ending = fn(&Service, Tracee, TcpStream);
+
+    pub fn trials() -> Vec<Trial> {
+        let endings: [(&str, Ending); 4] = [
+            ("whose client leaves", client_leaves),
+            ("that its filter kills", filter_kills),
+            ("that the administrator kills", administrator_kills),
+            ("that minds nobody, and is kicked", is_kicked),
+        ];
+        let mut trials: Vec<Trial> = endings
+            .into_iter()
+            .map(|(name, ending)| {
+                let name = format!("nothing is left of a RECV {name}");
+                Trial::test(name, move || {
+                    strays_end(ending);
+                    Ok(())
+                })
+            })
+            .collect();
+        trials.push(Trial::test("a storm of forks is bounded, and passes", || {
+            storm();
+            Ok(())
+        }));
+        trials
+    }
+
+    /// A connection that has said nothing, and its RECV.
+    fn stranger(service: &Service) -> (TcpStream, Tracee) {
+        let stream = connect(service.port);
+        let title = format!("papayad: recv - {}", stream.local_addr().unwrap());
+        let recv = child_titled(service.launcher.id() as i32, &title);
+        wait_confined(recv, Role::Recv);
+        (stream, Tracee::seize(recv))
+    }
+
+    /// Which process it is, whatever becomes of its number.
+    fn identity(tracee: &Tracee) -> Process {
+        Process::find(tracee.pid(), String::new()).unwrap()
+    }
+
+    fn strays_end(ending: Ending) {
+        let service = Service::start("");
+        let pillars = children(service.launcher.id() as i32);
+        let (stream, mut recv) = stranger(&service);
+        let mut all = vec![identity(&recv)];
+        for _ in 0..3 {
+            let stray = recv.fork().unwrap();
+            all.push(identity(&stray));
+            stray.release_to_sleep();
+        }
+        // One whose parent ends first, so that the launcher is handed it while RECV lives.
+        let mut between = recv.fork().unwrap();
+        let orphan = between.fork().unwrap();
+        all.extend([identity(&between), identity(&orphan)]);
+        orphan.release_to_sleep();
+        assert_eq!(between.call(libc::SYS_exit_group, [0; 6]), End::Exited(0));
+        // They stay as long as it does: what follows is not by chance.
+        assert!(all.iter().all(Process::exists), "{all:?}");
+
+        ending(&service, recv, stream);
+        all.iter().for_each(Process::wait_gone);
+        assert_eq!(children(service.launcher.id() as i32), pillars);
+        no_zombie_stays(&service);
+        // The service goes on.
+        let alice = read_token(&service.token("alice", &[]));
+        RawClient::join(service.port, &alice, 1);
+    }
+
+    fn client_leaves(_: &Service, recv: Tracee, stream: TcpStream) {
+        drop(stream);
+        recv.release();
+    }
+
+    fn filter_kills(_: &Service, mut recv: Tracee, _: TcpStream) {
+        assert_eq!(recv.call(libc::SYS_setsid, [0; 6]), End::Killed(Signal::SIGSYS));
+    }
+
+    fn administrator_kills(_: &Service, recv: Tracee, _: TcpStream) {
+        let process = identity(&recv);
+        recv.release_to_sleep();
+        process.signal(Signal::SIGKILL);
+    }
+
+    fn is_kicked(service: &Service, recv: Tracee, _: TcpStream) {
+        let pid = recv.pid().to_string();
+        recv.release_to_sleep();
+        service.admin_ok(&["kick", &pid]);
+    }
+
+    fn storm() {
+        // A user of its own, for the kernel counts all of a user's processes: room for two a
+        // client and for 64 more (`prepare::limit_processes`).
+        const MOST: usize = 2 * (4 + 16) + 64;
+        let service = Service::start(
+            "[identity]\nuser = \"bin\"\n\
+             [limits]\nclients = 4\nstartups = \"16:30:16\"\ngrace = \"600s\"\nper_source = 4",
+        );
+        let alice = read_token(&service.token("alice", &[]));
+        let (mut client, welcome) = RawClient::join(service.port, &alice, 1);
+        let (_stream, mut recv) = stranger(&service);
+        let mut strays = Vec::new();
+        let refusal = loop {
+            match recv.fork() {
+                Ok(stray) => {
+                    strays.push(identity(&stray));
+                    stray.release_to_sleep();
+                }
+                Err(end) => break end,
+            }
+            assert!(strays.len() < MOST, "no limit stops it");
+        };
+        assert_eq!(refusal, End::Returned(-i64::from(libc::EAGAIN)));
+        let pid = recv.pid().to_string();
+        recv.release_to_sleep();
+        println!("{} forks of at most {MOST}", strays.len());
+        // Who is here talks; who comes is not left hanging, but let go.
+        client.say("1", "it storms");
+        client.hear("it storms");
+        assert_eq!(read_to_end(&mut connect(service.port)), b"");
+        service.admin_ok(&["kick", &pid]);
+        strays.iter().for_each(Process::wait_gone);
+        wait_until("the owned RECV is gone", || service.status().0["starting"] == 0);
+        let (mut other, _) = RawClient::join_by(&welcome.ticket, service.port, &alice, 2);
+        client.say("2", "it is calm");
+        other.hear("it is calm");
+    }
+}
