@@ -43,7 +43,8 @@ mod strays {
     use std::net::TcpStream;
 
     use libtest_mimic::Trial;
-    use nix::sys::signal::Signal;
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
     use papayachat::confine::Role;
 
     use super::processes::{
@@ -55,6 +56,27 @@ mod strays {
 
     /// How a RECV comes to its end, given its client's connection.
     type Ending = fn(&Service, Tracee, TcpStream);
+
+    /// All that was made of a RECV; killed if the service fails to.
+    struct Brood(Vec<Process>);
+
+    impl Brood {
+        fn add(&mut self, tracee: &Tracee) {
+            self.0.push(Process::find(tracee.pid(), String::new()).unwrap());
+        }
+
+        fn wait_gone(&self) {
+            self.0.iter().for_each(Process::wait_gone);
+        }
+    }
+
+    impl Drop for Brood {
+        fn drop(&mut self) {
+            self.0.iter().filter(|process| process.exists()).for_each(|process| {
+                process.signal(Signal::SIGKILL);
+            });
+        }
+    }
 
     pub fn trials() -> Vec<Trial> {
         let endings: [(&str, Ending); 4] = [
@@ -73,6 +95,10 @@ mod strays {
                 })
             })
             .collect();
+        trials.push(Trial::test("nothing is left of a RECV whose service is stopped", || {
+            strays_end_with_the_service();
+            Ok(())
+        }));
         trials.push(Trial::test("a storm of forks is bounded, and passes", || {
             storm();
             Ok(())
@@ -89,32 +115,42 @@ mod strays {
         (stream, Tracee::seize(recv))
     }
 
-    /// Which process it is, whatever becomes of its number.
-    fn identity(tracee: &Tracee) -> Process {
-        Process::find(tracee.pid(), String::new()).unwrap()
+    /// Has a RECV fork three times; the second fork forks itself and stays, the third leaves its
+    /// own to the launcher while RECV lives.
+    fn multiply(recv: &mut Tracee) -> Brood {
+        let mut brood = Brood(Vec::new());
+        brood.add(recv);
+        let asleep = recv.fork().unwrap();
+        let mut parent = recv.fork().unwrap();
+        let child = parent.fork().unwrap();
+        let mut gone = recv.fork().unwrap();
+        let orphan = gone.fork().unwrap();
+        for stray in [asleep, parent, child, orphan] {
+            brood.add(&stray);
+            stray.release_to_sleep();
+        }
+        assert_eq!(gone.call(libc::SYS_exit_group, [0; 6]), End::Exited(0));
+        // They stay as long as it does: what follows is not by chance.
+        assert!(brood.0.iter().all(Process::exists), "{:?}", brood.0);
+        brood
+    }
+
+    fn strays_end_with_the_service() {
+        let mut service = Service::start("");
+        let (_stream, mut recv) = stranger(&service);
+        let brood = multiply(&mut recv);
+        recv.release_to_sleep();
+        assert_eq!(service.stop().code(), Some(0));
+        brood.wait_gone();
     }
 
     fn strays_end(ending: Ending) {
         let service = Service::start("");
         let pillars = children(service.launcher.id() as i32);
         let (stream, mut recv) = stranger(&service);
-        let mut all = vec![identity(&recv)];
-        for _ in 0..3 {
-            let stray = recv.fork().unwrap();
-            all.push(identity(&stray));
-            stray.release_to_sleep();
-        }
-        // One whose parent ends first, so that the launcher is handed it while RECV lives.
-        let mut between = recv.fork().unwrap();
-        let orphan = between.fork().unwrap();
-        all.extend([identity(&between), identity(&orphan)]);
-        orphan.release_to_sleep();
-        assert_eq!(between.call(libc::SYS_exit_group, [0; 6]), End::Exited(0));
-        // They stay as long as it does: what follows is not by chance.
-        assert!(all.iter().all(Process::exists), "{all:?}");
-
+        let brood = multiply(&mut recv);
         ending(&service, recv, stream);
-        all.iter().for_each(Process::wait_gone);
+        brood.wait_gone();
         assert_eq!(children(service.launcher.id() as i32), pillars);
         no_zombie_stays(&service);
         // The service goes on.
@@ -132,9 +168,9 @@ mod strays {
     }
 
     fn administrator_kills(_: &Service, recv: Tracee, _: TcpStream) {
-        let process = identity(&recv);
+        let pid = Pid::from_raw(recv.pid());
         recv.release_to_sleep();
-        process.signal(Signal::SIGKILL);
+        kill(pid, Signal::SIGKILL).unwrap();
     }
 
     fn is_kicked(service: &Service, recv: Tracee, _: TcpStream) {
@@ -154,27 +190,27 @@ mod strays {
         let alice = read_token(&service.token("alice", &[]));
         let (mut client, welcome) = RawClient::join(service.port, &alice, 1);
         let (_stream, mut recv) = stranger(&service);
-        let mut strays = Vec::new();
+        let mut brood = Brood(Vec::new());
         let refusal = loop {
             match recv.fork() {
                 Ok(stray) => {
-                    strays.push(identity(&stray));
+                    brood.add(&stray);
                     stray.release_to_sleep();
                 }
                 Err(end) => break end,
             }
-            assert!(strays.len() < MOST, "no limit stops it");
+            assert!(brood.0.len() < MOST, "no limit stops it");
         };
         assert_eq!(refusal, End::Returned(-i64::from(libc::EAGAIN)));
         let pid = recv.pid().to_string();
         recv.release_to_sleep();
-        println!("{} forks of at most {MOST}", strays.len());
+        println!("{} forks of at most {MOST}", brood.0.len());
         // Who is here talks; who comes is not left hanging, but let go.
         client.say("1", "it storms");
         client.hear("it storms");
         assert_eq!(read_to_end(&mut connect(service.port)), b"");
         service.admin_ok(&["kick", &pid]);
-        strays.iter().for_each(Process::wait_gone);
+        brood.wait_gone();
         wait_until("the owned RECV is gone", || service.status().0["starting"] == 0);
         let (mut other, _) = RawClient::join_by(&welcome.ticket, service.port, &alice, 2);
         client.say("2", "it is calm");

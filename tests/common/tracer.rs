@@ -23,6 +23,8 @@ use super::service::PATIENCE;
 const PAGE: u64 = 4096;
 /// What a leaf function may use below the stack pointer (System V ABI).
 const RED_ZONE: u64 = 128;
+/// The kernel's size of a set of signals, in bytes.
+const SIGNALS: u64 = 8;
 /// The length of the instruction `syscall`.
 const SYSCALL: u64 = 2;
 /// No call is under way that the kernel might restart.
@@ -106,9 +108,11 @@ impl Tracee {
         ptrace::detach(self.pid, None).unwrap();
     }
 
-    /// Lets it go, to sleep for ever: it minds neither its client nor anybody else.
+    /// Lets it go, to sleep for ever: it minds neither its client nor any signal but SIGKILL.
     pub fn release_to_sleep(self) {
-        self.enter(libc::SYS_ppoll, [0; 6]);
+        let all_signals = self.scratch();
+        self.write(all_signals, &[0xff; SIGNALS as usize]);
+        self.enter(libc::SYS_ppoll, [0, 0, 0, all_signals, SIGNALS, 0]);
         self.release();
     }
 

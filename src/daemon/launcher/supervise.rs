@@ -42,6 +42,8 @@ use crate::wire::event::ByeReason;
 /// How long clients have to be told goodbye before the rest is killed. The service is to be gone
 /// within two seconds.
 const GOODBYE: Duration = Duration::from_millis(1500);
+/// How long those who are killed then may take to be gone: no longer than the kernel takes.
+const LAST_KILLS: Duration = Duration::from_millis(300);
 /// The pause before a crashed listener is started again, at first and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// A listener that lived this long is not one that crashes at once.
@@ -240,15 +242,18 @@ impl Supervisor {
     }
 
     fn wait(&self) -> Result<(), Failure> {
+        let now = Instant::now();
         let restart = if let Door::Restarting(at) = self.door { Some(at) } else { None };
         let locks = if self.workers.is_empty() { None } else { self.locks.next_due() };
-        let stop = self.stop.as_ref().map(|(end, _)| *end);
-        let bell_rests = self.bell_rests_until > Instant::now();
+        // Once that is over, what is left to wait for is the end of those who were killed.
+        let stop = self.stop.as_ref();
+        let stop = stop.map(|(end, _)| if *end > now { *end } else { *end + LAST_KILLS });
+        let bell_rests = self.bell_rests_until > now;
         let bell = (bell_rests || self.bell_due).then_some(self.bell_rests_until);
         let violations = self.violations.next_due();
         let due = [restart, locks, stop, bell, violations, self.plumbing.control.next_due()];
         let due = due.into_iter().flatten().min();
-        let limit = due.map(|due| due.saturating_duration_since(Instant::now()));
+        let limit = due.map(|due| due.saturating_duration_since(now));
         let read = PollFlags::POLLIN;
         let mut fds = vec![
             PollFd::new(
@@ -336,17 +341,20 @@ impl Supervisor {
 
     /// Ends processes that this one was handed when their parent ended: a SEND whose RECV is gone,
     /// or what an attacker made of one. They are own children, not reaped yet, so their numbers
-    /// cannot be somebody else's.
-    fn sweep(&self) {
+    /// cannot be somebody else's. How many there were.
+    fn sweep(&self) -> usize {
         let listener = if let Door::Open { pid, .. } = self.door { Some(pid) } else { None };
+        let mut unknown = 0;
         for pid in sys::process::children() {
             let known = pid == self.keeper.pid
                 || Some(pid) == listener
                 || self.workers.id_of(pid).is_some();
             if !known {
+                unknown += 1;
                 let _ = kill(pid, Signal::SIGKILL);
             }
         }
+        unknown
     }
 
     fn reaped(&mut self, status: WaitStatus) {
@@ -438,19 +446,22 @@ impl Supervisor {
         let _ = kill(Pid::from_raw(0), Signal::SIGTERM);
     }
 
-    /// Whether the service may end now; when the time is over, whoever is left is killed.
+    /// Whether the service may end now; when the time is over, whoever is left is killed. What an
+    /// attacker made of a worker is handed over only when that has ended, and must not be left
+    /// behind.
     fn is_over(&mut self) -> bool {
-        let late = self.stop.as_ref().is_some_and(|(end, _)| *end <= Instant::now());
+        let Some((end, _)) = self.stop else { return false };
+        let now = Instant::now();
+        let late = end <= now;
         if late {
             let pids: Vec<Pid> = self.workers.iter().map(|(_, w)| w.pid).collect();
             for pid in pids {
                 self.remove_process(pid);
             }
         }
-        if late {
-            self.sweep();
-        }
-        late || (self.workers.is_empty() && !matches!(self.door, Door::Open { .. }))
+        let door_closed = late || !matches!(self.door, Door::Open { .. });
+        let all_gone = self.sweep() == 0 && self.workers.is_empty() && door_closed;
+        all_gone || end + LAST_KILLS <= now
     }
 
     fn remove_process(&mut self, pid: Pid) {
