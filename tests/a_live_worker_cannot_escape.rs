@@ -46,6 +46,8 @@ fn trials() -> Vec<libtest_mimic::Trial> {
 #[cfg(target_arch = "x86_64")]
 mod live {
     use std::any::Any;
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::fs;
     use std::net::SocketAddr;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -53,14 +55,14 @@ mod live {
 
     use libtest_mimic::{Failed, Trial};
     use nix::sys::signal::Signal;
-    use papayachat::confine::Role;
     use papayachat::confine::attack::{self, Attack, Refusal};
+    use papayachat::confine::{Role, policy};
     use papayachat::exit::Exit;
     use papayachat::ticket::Ticket;
     use papayachat::token::Token;
 
     use super::people::{Person, read_token};
-    use super::processes::{all, child_titled, titled, wait_confined};
+    use super::processes::{all, child_titled, titled, wait_confined, wait_until};
     use super::raw_client::{RawClient, connect};
     use super::service::{Message, Service, wait_child};
     use super::tracer::{End, Tracee};
@@ -82,11 +84,57 @@ mod live {
         .into_iter()
         .map(|(name, place)| Trial::test(name, move || attack_in(place)))
         .collect();
+        trials.push(Trial::test(
+            "RECV that has joined receives no descriptor from an owned keeper",
+            a_descriptor_is_sent,
+        ));
         trials.extend((0..PARTS).map(|part| {
             let name = format!("the keeper, part {} of {PARTS}", part + 1);
             Trial::test(name, move || attack_keeper(part))
         }));
         trials
+    }
+
+    /// An owned keeper sends its own directory to a RECV.
+    fn a_descriptor_is_sent() -> Result<(), Failed> {
+        let mut room = Room::open();
+        // Before the token it gets through, since the log has to: so this is how it is done.
+        let guest = room.victim_and_channel(Place::Silent);
+        let before = descriptors(guest.0.pid).len();
+        assert_eq!(room.pass_descriptor(&guest), End::Returned(1));
+        assert_eq!(descriptors(guest.0.pid).len(), before + 1);
+        drop(guest);
+        let member = room.victim_and_channel(Place::Joined);
+        assert_eq!(room.pass_descriptor(&member), End::Killed(Signal::SIGSYS));
+        room.mourn(Place::Joined, &member.0);
+        room.close(1);
+        Ok(())
+    }
+
+    /// A message of one byte and of one descriptor, as sendmsg(2) and recvmsg(2) want it, to be
+    /// written at this address.
+    fn message(at: u64, descriptor: i32) -> Vec<u8> {
+        const PARTS: u64 = 56;
+        const CONTROL: u64 = PARTS + 16;
+        const BYTE: u64 = CONTROL + 24;
+        let control_length = (16 + size_of::<i32>()) as u64;
+        // msghdr: no address; the parts; the control messages, with room for padding; no flags.
+        let header = [0, 0, at + PARTS, 1, at + CONTROL, BYTE - CONTROL, 0];
+        let part = [at + BYTE, 1];
+        let rights = (libc::SCM_RIGHTS as u64) << 32 | libc::SOL_SOCKET as u64;
+        let control = [control_length, rights, descriptor as u64, 0];
+        header.iter().chain(&part).chain(&control).flat_map(|word| word.to_ne_bytes()).collect()
+    }
+
+    /// The descriptors of a process, by number, with what they are.
+    fn descriptors(pid: i32) -> BTreeMap<i32, String> {
+        let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+        let entry = |entry: fs::DirEntry| {
+            let number = entry.file_name().to_str()?.parse().ok()?;
+            // It may have been closed meanwhile.
+            Some((number, fs::read_link(entry.path()).ok()?.to_str()?.to_owned()))
+        };
+        entries.filter_map(entry).collect()
     }
 
     /// Which live process.
@@ -146,7 +194,7 @@ mod live {
                     deaths += 1;
                     room.mourn(place, &victim);
                 }
-                _ => tracee.release(),
+                _ => drop(tracee),
             }
         }
         println!("{place:?}: {} attacks, {deaths} deaths", attacks.len());
@@ -253,6 +301,37 @@ mod live {
             }
         }
 
+        /// The same for a RECV, and the number of its channel in the keeper.
+        fn victim_and_channel(&mut self, place: Place) -> (Victim, i32) {
+            let keeper = titled(&self.service, "papayad: keeper").pid;
+            let channels = || -> BTreeSet<i32> {
+                let all = descriptors(keeper).into_iter();
+                all.filter(|(_, what)| what.starts_with("socket:")).map(|(n, _)| n).collect()
+            };
+            let before = channels();
+            let victim = self.victim(place);
+            let mut new = BTreeSet::new();
+            wait_until("the keeper has its channel", || {
+                new = channels().difference(&before).copied().collect();
+                new.len() == 1
+            });
+            (victim, new.pop_first().unwrap())
+        }
+
+        /// Has the keeper send its directory over a channel, and the RECV at its other end receive.
+        fn pass_descriptor(&self, (victim, channel): &(Victim, i32)) -> End {
+            let mut recv = Tracee::seize(victim.pid);
+            let mut keeper = Tracee::seize(titled(&self.service, "papayad: keeper").pid);
+            let place = keeper.scratch();
+            keeper.write(place, &message(place, policy::keeper::STATE));
+            let sent = keeper.call(libc::SYS_sendmsg, [*channel as u64, place, 0, 0, 0, 0]);
+            assert_eq!(sent, End::Returned(1));
+            drop(keeper);
+            let place = recv.scratch();
+            recv.write(place, &message(place, 0));
+            recv.call(libc::SYS_recvmsg, [policy::recv::KEEPER as u64, place, 0, 0, 0, 0])
+        }
+
         /// Carol is in the room once more.
         fn visit(&mut self) -> (RawClient, String) {
             self.visits += 1;
@@ -353,7 +432,7 @@ mod live {
                 return Err(format!("keeper: {}: {end:?}", attack.name()).into());
             }
             let End::Killed(_) = end else {
-                tracee.release();
+                drop(tracee);
                 continue;
             };
             let status = wait_child(&mut service.launcher);

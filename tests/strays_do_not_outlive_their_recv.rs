@@ -160,7 +160,7 @@ mod strays {
 
     fn client_leaves(_: &Service, recv: Tracee, stream: TcpStream) {
         drop(stream);
-        recv.release();
+        drop(recv);
     }
 
     fn filter_kills(_: &Service, mut recv: Tracee, _: TcpStream) {

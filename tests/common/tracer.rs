@@ -41,8 +41,8 @@ pub enum End {
     Exited(i32),
 }
 
-/// A process under the test's control, until it is let go or dead. Only the thread that seized it
-/// can control it (ptrace(2)).
+/// A process under the test's control, until it is dead or this is dropped: then it goes on with
+/// what it was at. Only the thread that seized it can control it (ptrace(2)).
 pub struct Tracee {
     pid: Pid,
     memory: File,
@@ -103,17 +103,11 @@ impl Tracee {
         }
     }
 
-    /// Lets it go on with what it was at.
-    pub fn release(self) {
-        ptrace::detach(self.pid, None).unwrap();
-    }
-
     /// Lets it go, to sleep for ever: it minds neither its client nor any signal but SIGKILL.
     pub fn release_to_sleep(self) {
         let all_signals = self.scratch();
         self.write(all_signals, &[0xff; SIGNALS as usize]);
         self.enter(libc::SYS_ppoll, [0, 0, 0, all_signals, SIGNALS, 0]);
-        self.release();
     }
 
     pub fn pid(&self) -> i32 {
@@ -150,6 +144,13 @@ impl Tracee {
         // Only now does it die, if it must: the kernel passes the call's exit before the signal.
         run_to_call_stop(self.pid)?;
         Ok((result, child.map(|child| Self::stopped(child, Some(again)))))
+    }
+}
+
+impl Drop for Tracee {
+    fn drop(&mut self) {
+        // It may be dead.
+        let _ = ptrace::detach(self.pid, None);
     }
 }
 
