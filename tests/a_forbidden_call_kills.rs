@@ -6,9 +6,10 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
-use confined::{again, fill_descriptors_below, must_end, part};
+use confined::{again, fill_descriptors_below, must_end, part, reaches};
 use libtest_mimic::{Arguments, Failed, Trial};
-use papayachat::confine::attack::{self, Attack};
+use nix::errno::Errno;
+use papayachat::confine::attack::{self, Attack, Refusal};
 use papayachat::confine::{self, Context, Level, Report, Role};
 use papayachat::sys::confine_linux::perform;
 
@@ -29,17 +30,28 @@ fn main() -> ExitCode {
         for attack in attack::TABLE.iter().filter(|attack| attack.is_for(role)) {
             let name = format!("{role}: {} ({})", attack.name(), attack.gain());
             let missing = attack.number().is_none();
+            // What is no matter of the filter is Landlock's.
+            let landlocks = attack.refusal(role) != Refusal::Killed;
+            let missing = missing || landlocks && !reaches(Level::Landlock2);
             trials.push(
-                Trial::test(name, move || is_killed(role, attack)).with_ignored_flag(missing),
+                Trial::test(name, move || is_refused(role, attack)).with_ignored_flag(missing),
             );
         }
     }
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
-fn is_killed(role: Role, attack: &Attack) -> Result<(), Failed> {
+fn is_refused(role: Role, attack: &Attack) -> Result<(), Failed> {
     let output = again(&role.to_string(), attack.name()).output()?;
-    must_end(&output, "SIGSYS")
+    let Refusal::Fails(errno) = attack.refusal(role) else {
+        return must_end(&output, "SIGSYS");
+    };
+    must_end(&output, "exit 0")?;
+    let wanted = format!("returned Some(Err({:?}))", Errno::from_raw(errno));
+    match String::from_utf8_lossy(&output.stderr) {
+        said if said.contains(&wanted) => Ok(()),
+        said => Err(format!("instead of {wanted}: {said}").into()),
+    }
 }
 
 fn ends_in_peace() -> Result<(), Failed> {

@@ -65,7 +65,7 @@ fn receivers() -> Result<(), Failed> {
             places.entry(what).or_default().insert(address);
         }
     }
-    // By chance: less than once in 5000 runs, where the kernel has 28 bits to choose from.
+    // By chance: less than once in 4000 runs, where the kernel has 28 bits to choose from.
     for what in ["program", "heap", "stack", "C library"] {
         assert_eq!(places[what].len(), STRANGERS + MEMBERS, "{what}: {:x?}", places[what]);
     }

@@ -2,7 +2,7 @@
 //! `papayad sandbox test` make a process of each role try them; a filter must kill each.
 //!
 //! The table is the only place where an [`Attack`] is made, so that the one unsafe line that carries
-//! them out can rely on this rule: a pointer argument is null, a static string that the call only
+//! them out can rely on this rule: a pointer argument is null, static bytes that the call only
 //! reads, or the scratch page; and no call changes other memory of the process. Besides, an attack
 //! that nothing stops must do no harm beyond the process that tries it and its group: signals to
 //! others are number 0, names of files are ones that nobody has.
@@ -18,6 +18,8 @@ pub enum Value {
     Number(i64),
     /// A path.
     Path(&'static CStr),
+    /// What else the call only reads.
+    Bytes(&'static [u8]),
     /// The address of a page that the call may read and write.
     Scratch,
 }
@@ -35,6 +37,8 @@ pub struct Attack {
     not_for: &'static [Role],
     /// The error that stops it in the launcher, whose filter has to let it through.
     launcher: Option<i32>,
+    /// The same in the keeper.
+    keeper: Option<i32>,
 }
 
 /// How an attack must end.
@@ -78,10 +82,12 @@ impl Attack {
 
     /// How it must end in a role that [`Attack::is_for`] says it is for.
     pub fn refusal(&self, role: Role) -> Refusal {
-        match self.launcher {
-            Some(number) if role == Role::Launcher => Refusal::Fails(number),
-            _ => Refusal::Killed,
-        }
+        let fails = match role {
+            Role::Launcher => self.launcher,
+            Role::Keeper => self.keeper,
+            _ => None,
+        };
+        fails.map_or(Refusal::Killed, Refusal::Fails)
     }
 
     /// The arguments.
@@ -145,7 +151,7 @@ mod linux {
             arguments[index] = given[index];
             index += 1;
         }
-        Attack { name, gain, call, arguments, not_for: &[], launcher: None }
+        Attack { name, gain, call, arguments, not_for: &[], launcher: None, keeper: None }
     }
 
     impl Attack {
@@ -163,6 +169,12 @@ mod linux {
         /// The same, but something else stops it there, with this error.
         pub(super) const fn fails_in_launcher(mut self, errno: i32) -> Self {
             self.launcher = Some(errno);
+            self
+        }
+
+        /// The same in the keeper.
+        pub(super) const fn fails_in_keeper(mut self, errno: i32) -> Self {
+            self.keeper = Some(errno);
             self
         }
     }
@@ -224,7 +236,7 @@ mod linux {
         fn answer(role: Role, attack: &Attack) -> Option<Answer> {
             let register = |value: &Value| match value {
                 Value::Number(number) => *number as u64,
-                Value::Path(_) | Value::Scratch => 0x7fff_dead_b000,
+                Value::Path(_) | Value::Bytes(_) | Value::Scratch => 0x7fff_dead_b000,
             };
             let rules = policy::rules(role);
             policy::answer(&rules, attack.call, &attack.arguments.each_ref().map(register))

@@ -74,11 +74,12 @@ pub fn perform(attack: &Attack) -> Option<Result<i64, Errno>> {
     let register = |value: &Value| match value {
         Value::Number(number) => *number as c_long,
         Value::Path(path) => path.as_ptr() as c_long,
+        Value::Bytes(bytes) => bytes.as_ptr() as c_long,
         Value::Scratch => scratch_address,
     };
     let [a, b, c, d, e, f] = attack.arguments().each_ref().map(register);
     // SAFETY: `Attack`s are made only in the table of `confine::attack`, whose rule is that each
-    // pointer argument is null, a static C string that the call only reads, or `scratch`, which is
+    // pointer argument is null, static bytes that the call only reads, or `scratch`, which is
     // owned here, writable, one page long and zeroed, and that no other memory is changed by it.
     let result = unsafe { libc::syscall(number, a, b, c, d, e, f) };
     let answer = if result == -1 { Err(Errno::last()) } else { Ok(result) };

@@ -78,12 +78,8 @@ impl Tracee {
         let registers = attack.arguments().each_ref().map(|value| match value {
             Value::Number(number) => *number as u64,
             Value::Scratch => scratch,
-            Value::Path(path) => {
-                let bytes = path.to_bytes_with_nul();
-                self.write(free, bytes);
-                free += bytes.len() as u64;
-                free - bytes.len() as u64
-            }
+            Value::Path(path) => self.lay_down(&mut free, path.to_bytes_with_nul()),
+            Value::Bytes(bytes) => self.lay_down(&mut free, bytes),
         });
         self.write(scratch, &[0; PAGE as usize]);
         self.call(attack.number().expect("this processor has the call"), registers)
@@ -121,6 +117,14 @@ impl Tracee {
 
     pub fn write(&self, address: u64, bytes: &[u8]) {
         self.memory.write_all_at(bytes, address).unwrap();
+    }
+
+    /// Writes something there and says where that was; the next goes behind it.
+    fn lay_down(&self, free: &mut u64, bytes: &[u8]) -> u64 {
+        let place = *free;
+        self.write(place, bytes);
+        *free += bytes.len() as u64;
+        place
     }
 
     /// Another call in the place of its own.

@@ -38,6 +38,36 @@ pub(super) const ATTACKS: &[Attack] = &[
         "openat",
         &[n(3), Path(c".."), n(O_PATH | O_RDWR)],
     ),
+    attack(
+        "open-past-directory",
+        "reads any file, by a name that its directory is not asked for",
+        "openat",
+        &[n(3), Path(c"/etc/passwd"), n(O_RDONLY)],
+    )
+    .fails_in_launcher(EACCES)
+    .fails_in_keeper(EACCES),
+    attack(
+        "open-above-directory",
+        "reads any file, by way of the directories above",
+        "openat",
+        &[n(3), Path(c"../../../../../../../../etc/passwd"), n(O_RDONLY)],
+    )
+    // There number 3 is no directory.
+    .not_for_launcher()
+    .fails_in_keeper(EACCES),
+    attack(
+        "open-others-memory",
+        "reads another process",
+        "openat",
+        &[n(AT_FDCWD), Path(c"/proc/1/mem"), n(O_RDONLY)],
+    )
+    .fails_in_launcher(EACCES),
+    attack(
+        "open-own-memory",
+        "writes where nothing may be written, over its own code too",
+        "openat",
+        &[n(AT_FDCWD), Path(c"/proc/self/mem"), n(O_RDWR)],
+    ),
     attack("create", "a new file", "creat", &[NONE, n(0o600)]),
     attack(
         "open-by-handle",

@@ -6,9 +6,12 @@ use libc::{
 };
 
 use super::super::policy::recv::LOG_APPEND;
-use super::Value::Scratch;
+use super::Value::{Bytes, Scratch};
 use super::linux::{attack, n};
 use super::{Attack, Role};
+
+/// A socket's name, as `struct sockaddr_un`, that nobody has.
+const NAMED: &[u8] = b"\x01\0/nonexistent/papaya\0";
 
 pub(super) const ATTACKS: &[Attack] = &[
     attack("socket-tcp", "speaks to anyone", "socket", &[n(AF_INET), n(SOCK_STREAM), n(0)]),
@@ -59,6 +62,13 @@ pub(super) const ATTACKS: &[Attack] = &[
         "sends to the UNIX socket of another service",
         "sendto",
         &[n(1), Scratch, n(1), n(MSG_DONTWAIT), Scratch, n(110)],
+    )
+    .not_for_launcher(),
+    attack(
+        "send-to-unix-name",
+        "sends to the UNIX socket of another service by its name",
+        "sendto",
+        &[n(1), Scratch, n(1), n(MSG_DONTWAIT), Bytes(NAMED), n(NAMED.len() as i32)],
     )
     .not_for_launcher(),
     attack(

@@ -10,6 +10,7 @@ use super::Value::{Number, Scratch};
 use super::linux::{attack, n};
 
 const OWNER_EX: i32 = 15; // F_SETOWN_EX
+const SOCKET_OWNER: i32 = 0x8901; // FIOSETOWN
 const F_SETSIG: i32 = 10; // fcntl(2)
 
 pub(super) const ATTACKS: &[Attack] = &[
@@ -117,6 +118,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         .not_for_launcher(),
     attack("signal-number-by-io", "signals by F_SETSIG", "fcntl", &[n(0), n(F_SETSIG), n(SIGKILL)])
         .not_for_launcher(),
+    attack("signal-by-socket", "signals by FIOSETOWN", "ioctl", &[n(0), n(SOCKET_OWNER), Scratch]),
     attack("leave-group", "the bell no longer reaches it", "setpgid", &[n(0), n(0)]),
     attack("leave-session", "the bell no longer reaches it", "setsid", &[]),
     attack("join-other-namespace", "another's view", "setns", &[n(3), n(0)]),

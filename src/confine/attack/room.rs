@@ -1,8 +1,8 @@
 //! Attacks on the log through the descriptors that a worker has: `O_APPEND` alone is no boundary.
 
 use libc::{
-    F_ADD_SEALS, F_DUPFD, F_DUPFD_CLOEXEC, F_SETFL, F_SETLEASE, F_SETLK, MAP_PRIVATE, MAP_SHARED,
-    O_APPEND, O_DIRECT, O_RDONLY, O_RDWR, PROT_READ, PROT_WRITE, SEEK_SET,
+    F_ADD_SEALS, F_DUPFD, F_DUPFD_CLOEXEC, F_OFD_SETLK, F_SETFL, F_SETLEASE, F_SETLK, MAP_PRIVATE,
+    MAP_SHARED, O_APPEND, O_DIRECT, O_RDONLY, O_RDWR, PROT_READ, PROT_WRITE, SEEK_SET,
 };
 
 use super::super::policy::recv::{LOG_APPEND, LOG_READ};
@@ -13,6 +13,7 @@ use super::{Attack, Role};
 const LOCK_MAND: i32 = 32; // flock(2) of old kernels
 const PUNCH: i32 = 3; // FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
 const COLLAPSE: i32 = 8; // FALLOC_FL_COLLAPSE_RANGE
+const ZERO: i32 = 16; // FALLOC_FL_ZERO_RANGE
 const NO_APPEND: i32 = 0x20; // RWF_NOAPPEND
 const SET_FLAGS: i64 = 0x4008_6602; // FS_IOC_SETFLAGS
 const CLONE_FILE: i64 = 0x4004_9409; // FICLONE
@@ -94,6 +95,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         "fallocate",
         &[n(LOG_APPEND), n(COLLAPSE), n(0), n(4096)],
     ),
+    attack("zero", "destroys the log", "fallocate", &[n(LOG_APPEND), n(ZERO), n(0), n(4096)]),
     attack(
         "reserve",
         "fills the disk without a record",
@@ -167,6 +169,13 @@ pub(super) const ATTACKS: &[Attack] = &[
         "a lock that the launcher does not watch",
         "fcntl",
         &[n(LOG_APPEND), n(F_SETLK), Scratch],
+    )
+    .not_for_launcher(),
+    attack(
+        "record-lock-by-description",
+        "a lock that the launcher does not watch",
+        "fcntl",
+        &[n(LOG_APPEND), n(F_OFD_SETLK), Scratch],
     )
     .not_for_launcher(),
     attack("odd-lock", "a lock of another kind", "flock", &[n(LOG_APPEND), n(LOCK_MAND)]),
