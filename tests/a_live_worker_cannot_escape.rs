@@ -79,7 +79,7 @@ mod live {
             ("RECV that has joined", Place::Joined),
             ("SEND", Place::Send),
             ("the listener", Place::Listener),
-            ("the launcher, where not its filter but Landlock refuses", Place::Launcher),
+            ("the launcher, where it is refused and not killed", Place::Launcher),
         ]
         .into_iter()
         .map(|(name, place)| Trial::test(name, move || attack_in(place)))
