@@ -22,7 +22,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, geteuid};
 use papayachat::client::link::Link;
 use papayachat::client::trouble::Trouble;
-use papayachat::config::{Config, Durability};
+use papayachat::config::{Config, Durability, Level, Sandbox};
 use papayachat::daemon::channel::keeper_recv::{Settings, ToRecv};
 use papayachat::daemon::channel::{Channel, WorkerId};
 use papayachat::daemon::recv;
@@ -97,7 +97,7 @@ impl Workplace {
             burst: config.limits.burst,
             grace: Duration::from_secs(600),
             durability: Durability::Interval,
-            require: papayachat::config::Level::Seccomp,
+            sandbox: Sandbox { require: Level::Seccomp, ceiling: Level::Full },
         };
         keepers.send(&ToRecv::Settings(Box::new(settings)), &[]).unwrap();
         let null = || OwnedFd::from(File::options().write(true).open("/dev/null").unwrap());

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::confine::Context;
 pub use crate::confine::Level;
 
 /// The whole configuration. [`Config::default`] is what an empty file means.
@@ -140,10 +141,21 @@ pub enum Durability {
 }
 
 /// What happens where the system cannot confine as much as we want.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sandbox {
     /// The least that must be enforced, or nothing starts.
     pub require: Level,
+    /// The most that is asked for, not below `require`: shows what a weaker kernel would do.
+    pub ceiling: Level,
+}
+
+impl Sandbox {
+    /// What a process is told that confines itself by this.
+    pub const fn context<'a>(self) -> Context<'a> {
+        let mut context = Context::new(self.require);
+        context.ceiling = self.ceiling;
+        context
+    }
 }
 
 /// Where the daemon's own log lines go.
@@ -280,7 +292,7 @@ impl Default for Log {
 
 impl Default for Sandbox {
     fn default() -> Self {
-        Self { require: Level::Full }
+        Self { require: Level::Full, ceiling: Level::Full }
     }
 }
 

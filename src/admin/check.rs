@@ -14,7 +14,8 @@ use nix::fcntl::AtFlags;
 use nix::unistd::{AccessFlags, User, faccessat, geteuid};
 use serde_json::json;
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Level};
+use crate::confine;
 use crate::exit::{Exit, Failure};
 use crate::visible::{visible, visible_json};
 
@@ -69,6 +70,7 @@ fn system_problems(config: &Config, text: &str, file: &Path) -> Vec<ConfigError>
     check.state_directory(&config.paths.state, &system);
     check.runtime_directory(&config.paths.runtime, &system);
     check.ports(config, &system);
+    check.sandbox(config, confine::available());
     check.problems
 }
 
@@ -193,6 +195,26 @@ impl Check<'_> {
         if !owners.contains(&Some(found.uid())) {
             let problem = format!("{} belongs to user {}", shown(runtime), found.uid());
             self.say(KEY, problem, "chown it to root, or to identity.user");
+        }
+    }
+
+    /// The level that the kernel has, or why it cannot be asked.
+    fn sandbox(&mut self, config: &Config, available: io::Result<Level>) {
+        const KEY: &str = "sandbox.require";
+        let require = config.sandbox.require;
+        match available {
+            Ok(level) if level >= require => {}
+            Ok(level) => {
+                let problem = format!(
+                    "this kernel reaches sandbox level \"{level}\", but \"{require}\" is required"
+                );
+                let remedy = format!("use a newer kernel, or accept it with \"{level}\"");
+                self.say(KEY, problem, remedy);
+            }
+            Err(e) => {
+                let problem = format!("cannot ask this kernel what it reaches: {e}");
+                self.say(KEY, problem, "use a kernel that can tell");
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use super::values::{
     MAX_PATH, MAX_RUNTIME_PATH, MINUTE, Parsed, SECOND, addresses, boolean, choice, duration,
     integer, kind, motd, path, plain, quoted, rate, room_name, share_of_clients, startups, user,
 };
-use super::{Config, ConfigError, Durability, Facility, Level, Severity};
+use super::{Config, ConfigError, Durability, Facility, Level, Sandbox, Severity};
 
 /// Every section and its keys: what is not here is an error.
 const KEYS: &[(&str, &[&str])] = &[
@@ -33,7 +33,7 @@ const KEYS: &[(&str, &[&str])] = &[
         ],
     ),
     ("log", &["durability", "presence"]),
-    ("sandbox", &["require"]),
+    ("sandbox", &["require", "ceiling"]),
     ("syslog", &["facility", "level", "socket"]),
 ];
 
@@ -119,6 +119,7 @@ impl<'t> Parser<'t> {
         self.set("log", "durability", &mut c.log.durability, |v| choice(v, Durability::NAMES));
         self.set("log", "presence", &mut c.log.presence, boolean);
         self.set("sandbox", "require", &mut c.sandbox.require, |v| choice(v, Level::NAMES));
+        self.set("sandbox", "ceiling", &mut c.sandbox.ceiling, |v| choice(v, Level::NAMES));
         self.set("syslog", "facility", &mut c.syslog.facility, |v| choice(v, Facility::NAMES));
         self.set("syslog", "level", &mut c.syslog.level, |v| choice(v, Severity::NAMES));
         self.set("syslog", "socket", &mut c.syslog.socket, |v| {
@@ -129,6 +130,7 @@ impl<'t> Parser<'t> {
         });
         self.refuse_equal_users(&c);
         self.refuse_nested_paths(&c);
+        self.refuse_low_ceiling(&c);
         c
     }
 
@@ -221,6 +223,18 @@ impl<'t> Parser<'t> {
         let problem = "paths.state and paths.runtime are the same, or one is inside the other";
         let remedy = "use two separate directories: one survives a reboot, the other does not";
         self.error(at, format!("paths.{key}"), problem.into(), remedy.into());
+    }
+
+    fn refuse_low_ceiling(&mut self, c: &Config) {
+        let Sandbox { require, ceiling } = c.sandbox;
+        if ceiling >= require {
+            return;
+        }
+        let Some(at) = self.find("sandbox", "ceiling").map(Spanned::span) else { return };
+        let problem =
+            format!("\"{ceiling}\" is below sandbox.require, which is \"{require}\"");
+        let remedy = "leave it out, or accept less with require";
+        self.error(at, "sandbox.ceiling".into(), problem, remedy.into());
     }
 }
 
@@ -370,6 +384,7 @@ mod tests {
             presence = false
             [sandbox]
             require = "landlock-2"
+            ceiling = "landlock-6"
             [syslog]
             facility = "local7"
             level = "debug"
@@ -387,6 +402,7 @@ mod tests {
         assert!(!limits.penalties && !config.log.presence);
         assert_eq!(config.log.durability, Durability::Always);
         assert_eq!(config.sandbox.require, Level::Landlock2);
+        assert_eq!(config.sandbox.ceiling, Level::Landlock6);
         assert_eq!(config.syslog.facility, Facility::Local(7));
         assert_eq!(config.syslog.level, Severity::Debug);
     }
@@ -488,6 +504,9 @@ mod tests {
             ("log.durability = \"sometimes\"", "use one of \"always\""),
             ("log.presence = 1", "write true or false"),
             ("sandbox.require = \"none\"", "\"landlock-6\""),
+            ("sandbox.ceiling = \"landlock-7\"", "\"landlock-6\""),
+            ("sandbox.ceiling = \"landlock-6\"", "below sandbox.require, which is \"full\""),
+            ("sandbox = { require = \"landlock-6\", ceiling = \"seccomp\" }", "below"),
             ("syslog.facility = \"local8\"", "is not known"),
             ("syslog.level = \"warn\"", "\"warning\""),
         ] {

@@ -9,7 +9,7 @@
 
 use std::ffi::CStr;
 
-use super::Role;
+use super::{Level, Role};
 
 /// An argument of an attack.
 #[derive(Clone, Copy, Debug)]
@@ -35,10 +35,11 @@ pub struct Attack {
     arguments: [Value; 6],
     /// Roles whose work includes this call, so that it is no attack there.
     not_for: &'static [Role],
-    /// The error that stops it in the launcher, whose filter has to let it through.
-    launcher: Option<i32>,
+    /// What stops it in the launcher, whose filter has to let it through: the error, and the
+    /// weakest level that gives it.
+    launcher: Option<(i32, Level)>,
     /// The same in the keeper.
-    keeper: Option<i32>,
+    keeper: Option<(i32, Level)>,
 }
 
 /// How an attack must end.
@@ -46,8 +47,10 @@ pub struct Attack {
 pub enum Refusal {
     /// The filter kills the process.
     Killed,
-    /// The call fails with this error number, by Landlock or by the filter.
+    /// The call fails with this error number, by Landlock, by sealed memory or by the filter.
     Fails(i32),
+    /// Nothing stops it: only a stronger level would.
+    Open,
 }
 
 impl std::fmt::Display for Refusal {
@@ -55,6 +58,7 @@ impl std::fmt::Display for Refusal {
         match self {
             Self::Killed => f.write_str("killed by the filter"),
             Self::Fails(number) => write!(f, "{:?}", nix::errno::Errno::from_raw(*number)),
+            Self::Open => f.write_str("open at this level"),
         }
     }
 }
@@ -80,14 +84,18 @@ impl Attack {
         !self.not_for.contains(&role)
     }
 
-    /// How it must end in a role that [`Attack::is_for`] says it is for.
-    pub fn refusal(&self, role: Role) -> Refusal {
+    /// How it must end, at a level, in a role that [`Attack::is_for`] says it is for.
+    pub fn refusal(&self, role: Role, level: Level) -> Refusal {
         let fails = match role {
             Role::Launcher => self.launcher,
             Role::Keeper => self.keeper,
             _ => None,
         };
-        fails.map_or(Refusal::Killed, Refusal::Fails)
+        match fails {
+            None => Refusal::Killed,
+            Some((_, from)) if level < from => Refusal::Open,
+            Some((number, _)) => Refusal::Fails(number),
+        }
     }
 
     /// The arguments.
@@ -133,7 +141,7 @@ mod room;
 /// What the parts of the table are written with.
 #[cfg(target_os = "linux")]
 mod linux {
-    use super::{Attack, Role, Value, code, files, kernel, network, others, room};
+    use super::{Attack, Level, Role, Value, code, files, kernel, network, others, room};
 
     pub(super) const fn n(number: i32) -> Value {
         Value::Number(number as i64)
@@ -166,15 +174,15 @@ mod linux {
             self.not_for(&[Role::Launcher])
         }
 
-        /// The same, but something else stops it there, with this error.
-        pub(super) const fn fails_in_launcher(mut self, errno: i32) -> Self {
-            self.launcher = Some(errno);
+        /// The same, but something else stops it there, with this error, from this level on.
+        pub(super) const fn fails_in_launcher(mut self, errno: i32, from: Level) -> Self {
+            self.launcher = Some((errno, from));
             self
         }
 
         /// The same in the keeper.
-        pub(super) const fn fails_in_keeper(mut self, errno: i32) -> Self {
-            self.keeper = Some(errno);
+        pub(super) const fn fails_in_keeper(mut self, errno: i32, from: Level) -> Self {
+            self.keeper = Some((errno, from));
             self
         }
     }
@@ -218,6 +226,7 @@ mod linux {
     #[cfg(test)]
     mod tests {
         use super::super::super::policy::{self, Answer, calls};
+        use super::super::Refusal;
         use super::*;
 
         #[test]
@@ -248,14 +257,11 @@ mod linux {
             for role in Role::ALL {
                 for attack in TABLE.iter().filter(|attack| attack.number().is_some()) {
                     let found = answer(role, attack);
-                    let fits = match (attack.is_for(role), attack.refusal(role)) {
-                        (true, super::super::Refusal::Killed) => found.is_none(),
-                        (true, super::super::Refusal::Fails(libc::ENOSYS)) => {
-                            found == Some(Answer::NotThere)
-                        }
-                        (true, super::super::Refusal::Fails(_)) | (false, _) => {
-                            found == Some(Answer::Allow)
-                        }
+                    let fits = match (attack.is_for(role), attack.refusal(role, Level::Full)) {
+                        (true, Refusal::Killed) => found.is_none(),
+                        (true, Refusal::Open) => false,
+                        (true, Refusal::Fails(libc::ENOSYS)) => found == Some(Answer::NotThere),
+                        (true, Refusal::Fails(_)) | (false, _) => found == Some(Answer::Allow),
                     };
                     if !fits {
                         wrong.push(format!("{role}: {}: the policy says {found:?}", attack.name));
@@ -263,6 +269,36 @@ mod linux {
                 }
             }
             assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        }
+
+        #[test]
+        fn a_weaker_level_opens_nothing_to_who_talks_to_clients() {
+            let open = |role, level| {
+                let mut names: Vec<&str> = Vec::new();
+                for attack in TABLE.iter().filter(|attack| attack.is_for(role)) {
+                    if attack.refusal(role, level) == Refusal::Open {
+                        names.push(attack.name());
+                    }
+                }
+                names
+            };
+            let (launchers, keepers) = (
+                ["open", "open-past-directory", "execute", "execute-at", "execute-descriptor"],
+                ["open-past-directory", "open-above-directory"],
+            );
+            let memory = ["map-code", "make-code"];
+            for role in Role::ALL {
+                for level in Level::ALL {
+                    let paths = level < Level::Landlock2;
+                    let expected = match role {
+                        Role::Launcher if paths => [&launchers[..], &memory].concat(),
+                        Role::Launcher if level < Level::Landlock6 => memory.to_vec(),
+                        Role::Keeper if paths => keepers.to_vec(),
+                        _ => vec![],
+                    };
+                    assert_eq!(open(role, level), expected, "{role} {level}");
+                }
+            }
         }
 
         #[test]

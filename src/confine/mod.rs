@@ -159,7 +159,7 @@ impl FromStr for Level {
 pub struct Context<'a> {
     /// The weakest level that the operator accepts; below it [`enter`] fails.
     pub require: Level,
-    /// The strongest level to ask for. [`Level::Full`], save in tests of the weaker ones.
+    /// The strongest level to ask for. [`Level::Full`], save to see what weaker ones do.
     pub ceiling: Level,
     /// Keeper: the only directory it may open anything beneath.
     pub state_dir: Option<BorrowedFd<'a>>,

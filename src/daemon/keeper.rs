@@ -213,7 +213,7 @@ impl Keeper {
 
     fn confine(&self, config: &Config, new_key: bool) -> Result<(), StartError> {
         let files = self.files.lock_ids()?; // Looks into /proc, which is out of reach below.
-        let mut context = confine::Context::new(config.sandbox.require);
+        let mut context = config.sandbox.context();
         context.state_dir = Some(self.dir.as_fd());
         context.descriptors = Some(descriptors(config));
         let level = confine::enter(Role::Keeper, &context)?;

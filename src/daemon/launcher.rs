@@ -225,7 +225,7 @@ impl Supervisor {
         let readable = self.readable_paths();
         let readable: Vec<&Path> = readable.iter().map(PathBuf::as_path).collect();
         let program = prepare::program_path();
-        let mut context = confine::Context::new(self.config().sandbox.require);
+        let mut context = self.config().sandbox.context();
         context.executable = program.as_deref();
         context.readable = &readable;
         let sockets: Vec<&Path> = journal::SOCKETS.iter().map(Path::new).collect();

@@ -91,7 +91,7 @@ impl Listener {
                 limits.joined(id);
             }
         }
-        let context = confine::Context::new(start.config.sandbox.require);
+        let context = start.config.sandbox.context();
         let level = confine::enter(Role::Listener, &context)?;
         report.info(level);
         for fd in fds {

@@ -131,7 +131,7 @@ impl Recv {
         }
         sys::title::set(&format!("recv - {}", settings.source));
         let report = Reporter::new(format!("recv - {}", settings.source));
-        let confined = confine::enter(Role::Recv, &confine::Context::new(settings.require))?;
+        let confined = confine::enter(Role::Recv, &settings.sandbox.context())?;
         Ok(Self { confined, client, keeper, bell, settings, report })
     }
 

@@ -19,7 +19,7 @@ use super::channel::recv_send::ToSend;
 use super::channel::report::Reporter;
 use super::channel::{Channel, ChannelError};
 use super::start::{self, StartError};
-use crate::config::Level;
+use crate::config::Sandbox;
 use crate::confine::{self, Role, policy};
 use crate::room::log::{Reader, ReaderFds};
 use crate::room::offset::Offset;
@@ -47,8 +47,8 @@ pub struct Start {
     pub sealer: Sealer,
     /// What the client is told first.
     pub welcome: Event,
-    /// The weakest confinement that the operator accepts.
-    pub require: Level,
+    /// How much confinement the operator accepts.
+    pub sandbox: Sandbox,
 }
 
 /// Why SEND ends.
@@ -122,7 +122,7 @@ impl Send {
             frame: vec![0; HEADER + MAX_PLAINTEXT + TAG],
             last: None,
         };
-        confine::enter(Role::Send, &confine::Context::new(start.require))?;
+        confine::enter(Role::Send, &start.sandbox.context())?;
         // RECV's filter does not let these go, so that nothing can take their places there.
         close(&[policy::recv::KEEPER, policy::recv::BELL])?;
         Ok((send, start.welcome))

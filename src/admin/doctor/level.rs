@@ -2,18 +2,19 @@
 
 use super::service::Service;
 use super::{Finding, Outcome};
-use crate::config::Config;
+use crate::config::{Config, Sandbox};
 use crate::confine::{self, Level};
 
 /// What the launcher reached, by its own word: no file under `/proc` tells of Landlock, or of sealed
 /// memory, in another process. Filters and the rest are compared process by process.
 pub fn check(config: &Config, service: &Service) -> Finding {
-    let outcome = compare(config.sandbox.require, service, confine::available().ok());
+    let outcome = compare(&config.sandbox, service, confine::available().ok());
     Finding { place: "service".into(), check: "sandbox", outcome }
 }
 
 /// `best`: what this kernel can do.
-pub(super) fn compare(require: Level, service: &Service, best: Option<Level>) -> Outcome {
+pub(super) fn compare(sandbox: &Sandbox, service: &Service, best: Option<Level>) -> Outcome {
+    let Sandbox { require, ceiling } = *sandbox;
     match service.level {
         None => Outcome::differs("the service does not say its level", "restart it"),
         Some(level) if level < require => Outcome::differs(
@@ -26,6 +27,9 @@ pub(super) fn compare(require: Level, service: &Service, best: Option<Level>) ->
         ),
         Some(level) => {
             let weaker = match best {
+                Some(best) if best > level && ceiling == level => {
+                    format!("; this kernel could do {best}, but sandbox.ceiling asks for no more")
+                }
                 Some(best) if best > level => format!("; this kernel could do {best}"),
                 _ => String::new(),
             };

@@ -11,6 +11,7 @@ use super::descriptors::{Around, Socket};
 use super::proc::{self, Open, Process};
 use super::service::{Service, Subject};
 use super::{Outcome, compare, files, level};
+use crate::config::Sandbox;
 use crate::confine::policy::{self, Kind};
 use crate::confine::{Level, Role};
 use crate::daemon::launcher::seal::SealError;
@@ -329,7 +330,8 @@ fn a_level_that_is_too_low_overstated_or_not_told_is_a_difference() {
     let mut service = World::sound(Role::Launcher).service;
     let mut differs = |told, require, best| {
         service.level = told;
-        matches!(level::compare(require, &service, best), Outcome::Differs { .. })
+        let sandbox = Sandbox { require, ceiling: Level::Full };
+        matches!(level::compare(&sandbox, &service, best), Outcome::Differs { .. })
     };
     let (full, old) = (Level::Full, Level::Landlock2);
     assert!(!differs(Some(full), full, Some(full)));

@@ -7,25 +7,26 @@ use libc::{
 
 use super::Value::{Path, Scratch};
 use super::linux::{attack, n};
+use super::super::Level;
 use super::{Attack, Role};
 
 pub(super) const ATTACKS: &[Attack] = &[
     attack("execute", "runs another program", "execve", &[Path(c"/bin/true"), n(0), n(0)])
-        .fails_in_launcher(EACCES),
+        .fails_in_launcher(EACCES, Level::Landlock2),
     attack(
         "execute-at",
         "runs another program",
         "execveat",
         &[n(AT_FDCWD), Path(c"/bin/true"), n(0), n(0), n(0)],
     )
-    .fails_in_launcher(EACCES),
+    .fails_in_launcher(EACCES, Level::Landlock2),
     attack(
         "execute-descriptor",
         "runs what it has open",
         "execveat",
         &[n(5), Path(c""), n(0), n(0), n(AT_EMPTY_PATH)],
     )
-    .fails_in_launcher(EACCES),
+    .fails_in_launcher(EACCES, Level::Landlock2),
     attack("execute-memory", "a file to run from memory", "memfd_create", &[Path(c"x"), n(0)]),
     attack("secret-memory", "memory that nobody sees", "memfd_secret", &[n(0)]),
     attack(
@@ -41,7 +42,7 @@ pub(super) const ATTACKS: &[Attack] = &[
             n(0),
         ],
     )
-    .fails_in_launcher(EACCES),
+    .fails_in_launcher(EACCES, Level::Landlock6),
     attack(
         "map-code-file",
         "runs code from the log",
@@ -55,7 +56,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         "mprotect",
         &[Scratch, n(4096), n(PROT_READ | PROT_EXEC)],
     )
-    .fails_in_launcher(EACCES),
+    .fails_in_launcher(EACCES, Level::Landlock6),
     attack(
         "make-code-by-key",
         "runs code of its own",
@@ -93,7 +94,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         &[n(CLONE_NEWUSER | SIGCHLD), n(0), n(0), n(0), n(0)],
     ),
     attack("clone3", "a process with flags nobody sees", "clone3", &[Scratch, n(88)])
-        .fails_in_launcher(ENOSYS),
+        .fails_in_launcher(ENOSYS, Level::Seccomp),
     attack("fork", "more processes", "clone", &[n(SIGCHLD), n(0), n(0), n(0), n(0)])
         .not_for(&[Role::Launcher, Role::Recv]),
     attack("fork-old", "more processes", "fork", &[]),

@@ -2,6 +2,7 @@
 
 use libc::{AT_EMPTY_PATH, AT_FDCWD, EACCES, O_PATH, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY};
 
+use super::super::Level;
 use super::super::policy::recv::LOG_READ;
 use super::Value::{Path, Scratch};
 use super::linux::{attack, n};
@@ -12,7 +13,7 @@ const NONE: super::Value = Path(c"/nonexistent/papaya");
 
 pub(super) const ATTACKS: &[Attack] = &[
     attack("open", "reads any file", "openat", &[n(AT_FDCWD), Path(c"/etc/passwd"), n(O_RDONLY)])
-        .fails_in_launcher(EACCES),
+        .fails_in_launcher(EACCES, Level::Landlock2),
     attack("open-old", "reads any file", "open", &[Path(c"/etc/passwd"), n(O_RDONLY)]),
     attack(
         "open2",
@@ -44,8 +45,8 @@ pub(super) const ATTACKS: &[Attack] = &[
         "openat",
         &[n(3), Path(c"/etc/passwd"), n(O_RDONLY)],
     )
-    .fails_in_launcher(EACCES)
-    .fails_in_keeper(EACCES),
+    .fails_in_launcher(EACCES, Level::Landlock2)
+    .fails_in_keeper(EACCES, Level::Landlock2),
     attack(
         "open-above-directory",
         "reads any file, by way of the directories above",
@@ -54,14 +55,15 @@ pub(super) const ATTACKS: &[Attack] = &[
     )
     // There number 3 is no directory.
     .not_for_launcher()
-    .fails_in_keeper(EACCES),
+    .fails_in_keeper(EACCES, Level::Landlock2),
     attack(
         "open-others-memory",
         "reads another process",
         "openat",
         &[n(AT_FDCWD), Path(c"/proc/1/mem"), n(O_RDONLY)],
     )
-    .fails_in_launcher(EACCES),
+    // Where Landlock does not, the file's owner keeps others out.
+    .fails_in_launcher(EACCES, Level::Seccomp),
     attack(
         "open-own-memory",
         "writes where nothing may be written, over its own code too",

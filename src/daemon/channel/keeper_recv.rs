@@ -55,8 +55,8 @@ pub struct Settings {
     pub grace: Duration,
     /// When appended records are made durable.
     pub durability: Durability,
-    /// The weakest confinement that the operator accepts.
-    pub require: crate::config::Level,
+    /// How much confinement the operator accepts.
+    pub sandbox: crate::config::Sandbox,
 }
 
 /// What proves that the client was given its token.

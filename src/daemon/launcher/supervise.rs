@@ -27,8 +27,8 @@ use super::prepare::failed;
 use super::violations::{Seen, Violations};
 use super::workers::{Worker, Workers, verdict};
 use super::{KeeperChild, Plumbing, Start};
-use crate::config::Config;
-use crate::confine::{Report, Role};
+use crate::config::{Config, Sandbox};
+use crate::confine::{Level, Report, Role};
 use crate::daemon::channel::keeper_recv::{Settings, ToRecv};
 use crate::daemon::channel::launcher_keeper::{FromKeeper, ToKeeper};
 use crate::daemon::channel::launcher_listener::{FromListener, ToListener, Verdict};
@@ -182,6 +182,19 @@ impl Supervisor {
         // Whoever ended before signals were noted.
         self.reap();
         self.log(Severity::Info, &confined.to_string());
+        if confined.level < Level::Full {
+            let Sandbox { require, ceiling } = self.config.sandbox;
+            let why = if confined.level < ceiling {
+                "this kernel reaches no more".to_owned()
+            } else {
+                format!("sandbox.ceiling = \"{ceiling}\" asks for no more")
+            };
+            let text = format!(
+                "the sandbox level is \"{}\", weaker than \"{}\": {why}, and sandbox.require = \"{require}\" accepts it",
+                confined.level, Level::Full,
+            );
+            self.log(Severity::Warning, &text);
+        }
         if !self.was_root {
             self.log(
                 Severity::Notice,

@@ -102,7 +102,7 @@ impl Member {
         let who = label(name.as_str(), recv.settings.source);
         sys::title::set(&format!("recv {who}"));
         recv.report = Reporter::new(format!("recv {who}"));
-        let mut context = confine::Context::new(recv.settings.require);
+        let mut context = recv.settings.sandbox.context();
         context.earlier = Some(&recv.confined);
         confine::enter(Confined::RecvJoined, &context).map_err(StartError::from)?;
         let settings = &recv.settings;
@@ -477,7 +477,7 @@ fn fork_send(
         from,
         sealer,
         welcome,
-        require: recv.settings.require,
+        sandbox: recv.settings.sandbox,
     };
     let child = || {
         // SEND must not have the receive key, nor the token that was received with it.

@@ -65,7 +65,7 @@ impl Supervisor {
             burst: limits.burst,
             grace: limits.grace,
             durability: log.durability,
-            require: sandbox.require,
+            sandbox: *sandbox,
         }
     }
 
