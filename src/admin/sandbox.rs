@@ -11,8 +11,8 @@ use std::io::{self, Write};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use crate::confine::Role;
 use crate::confine::policy::{self, Descriptor, Limits, Row};
+use crate::confine::{Level, Role};
 use crate::exit::{Exit, Failure};
 
 /// What to do with the policies.
@@ -35,6 +35,10 @@ pub enum Action {
         /// This role alone: launcher, keeper, listener, recv, recv-joined or send
         #[arg(long)]
         role: Option<Role>,
+        /// Confined no more than this, to see what a weaker kernel leaves open: full, landlock-6,
+        /// landlock-2 or seccomp
+        #[arg(long, default_value_t = Level::Full)]
+        level: Level,
         /// One JSON object a line
         #[arg(long)]
         json: bool,
@@ -46,6 +50,8 @@ pub enum Action {
         role: Role,
         /// The attack's name
         name: String,
+        /// The level to be confined at, which must be reached
+        level: Level,
     },
 }
 
@@ -65,8 +71,8 @@ pub fn run(action: &Action) -> Result<Exit, Failure> {
             written(shown.and_then(|()| out.flush()))?;
             Ok(Exit::Ok)
         }
-        Action::Test { role, json } => trial::run(&mut out, roles(*role), *json),
-        Action::Attack { role, name } => trial::attack(*role, name),
+        Action::Test { role, level, json } => trial::run(&mut out, roles(*role), *level, *json),
+        Action::Attack { role, name, level } => trial::attack(*role, name, *level),
     }
 }
 

@@ -32,6 +32,8 @@ const PATIENCE: u32 = 10;
 const NOBODY: &str = "nobody";
 /// Attacks name descriptors below this number.
 const MOST: u64 = policy::recv::LAST as u64 + 1;
+/// How a run that attacks nothing ends.
+const SURVIVED: &str = "survived";
 /// What a call that came back says, on standard error.
 const CAME_BACK: &str = "came back: ";
 
@@ -71,11 +73,11 @@ impl Try {
     }
 
     /// How it must end.
-    fn expected(self, role: Role) -> String {
+    fn expected(self, role: Role, level: Level) -> String {
         match self {
-            Self::Control => "survived".to_owned(),
+            Self::Control => SURVIVED.to_owned(),
             Self::EveryRule => AS_THE_RULES_SAY.to_owned(),
-            Self::Attack(attack) => attack.refusal(role).to_string(),
+            Self::Attack(attack) => attack.refusal(role, level).to_string(),
         }
     }
 }
@@ -84,11 +86,21 @@ impl Try {
 struct Run {
     role: Role,
     what: Try,
+    expected: String,
     happened: String,
-    refused: bool,
+    outcome: Outcome,
 }
 
-/// Attacks each of `roles` and prints each attempt. With `json`, one JSON object a line.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    AsItMust,
+    /// Only a stronger level would stop it; what happened shows nothing.
+    Open,
+    Failed,
+}
+
+/// Attacks each of `roles`, confined at `most` or what the kernel has below it, and prints each
+/// attempt. With `json`, one JSON object a line.
 ///
 /// # Errors
 /// A process cannot be started, or the output cannot be written. An attack that was not refused
@@ -96,26 +108,38 @@ struct Run {
 pub fn run(
     out: &mut dyn Write,
     roles: impl Iterator<Item = Role>,
+    most: Level,
     json: bool,
 ) -> Result<Exit, Failure> {
     if attack::TABLE.is_empty() {
         let message = "there is no catalogue of attacks for this operating system";
         return Err(Failure::new(Exit::Unavailable, message));
     }
-    let (mut tried, mut failed) = (0, 0);
+    let level = confine::available().map_err(|e| {
+        Failure::new(Exit::Unavailable, format!("cannot ask this kernel what it reaches: {e}"))
+    })?;
+    let mut totals = Totals { level: level.min(most), tried: 0, open: 0, failed: 0 };
     for role in roles {
         let attacks = attack::TABLE.iter().filter(|attack| attack.is_for(role));
         // A call that this processor lacks cannot be tried, nor refused.
         let attacks = attacks.filter(|attack| exists(attack)).map(Try::Attack);
         for what in [Try::Control, Try::EveryRule].into_iter().chain(attacks) {
-            let run = attempt(role, what)?;
-            tried += 1;
-            failed += usize::from(!run.refused);
+            let run = attempt(role, what, totals.level)?;
+            totals.tried += 1;
+            totals.open += usize::from(run.outcome == Outcome::Open);
+            totals.failed += usize::from(run.outcome == Outcome::Failed);
             super::written(print(out, &run, json))?;
         }
     }
-    super::written(summary(out, tried, failed, json))?;
-    Ok(if failed == 0 { Exit::Ok } else { Exit::Refused })
+    super::written(summary(out, &totals, json))?;
+    Ok(if totals.failed == 0 { Exit::Ok } else { Exit::Refused })
+}
+
+struct Totals {
+    level: Level,
+    tried: usize,
+    open: usize,
+    failed: usize,
 }
 
 #[cfg(target_os = "linux")]
@@ -128,23 +152,29 @@ fn exists(_: &Attack) -> bool {
     false
 }
 
-fn attempt(role: Role, what: Try) -> Result<Run, Failure> {
+fn attempt(role: Role, what: Try, level: Level) -> Result<Run, Failure> {
     let failed = |e| Failure::new(Exit::Internal, format!("cannot start an attack: {e}"));
     let program = prepare::program_path()
         .ok_or_else(|| Failure::new(Exit::Internal, "cannot find this program's own file"))?;
     let output = Command::new(program)
-        .args(["sandbox", "attack", &role.to_string(), what.name()])
+        .args(["sandbox", "attack", &role.to_string(), what.name(), level.name()])
         .env_clear() // A backtrace would open files, which is a violation like any other.
         .stdin(Stdio::null())
         .process_group(0)
         .output()
         .map_err(failed)?;
-    let happened = ending(&output);
-    Ok(Run { role, what, refused: happened == what.expected(role), happened })
+    let happened = ending(&output, matches!(what, Try::Attack(_)));
+    let expected = what.expected(role, level);
+    let outcome = match what {
+        Try::Attack(attack) if attack.refusal(role, level) == Refusal::Open => Outcome::Open,
+        _ if happened == expected => Outcome::AsItMust,
+        _ => Outcome::Failed,
+    };
+    Ok(Run { role, what, expected, happened, outcome })
 }
 
 /// How it ended, in the words of [`Refusal`].
-fn ending(output: &Output) -> String {
+fn ending(output: &Output, attacked: bool) -> String {
     let said = String::from_utf8_lossy(&output.stderr);
     match output.status.signal().map(Signal::try_from) {
         Some(Ok(Signal::SIGSYS)) => return Refusal::Killed.to_string(),
@@ -155,23 +185,29 @@ fn ending(output: &Output) -> String {
     }
     match said.lines().find_map(|line| line.strip_prefix(CAME_BACK)) {
         Some(answer) => answer.to_owned(),
-        None if output.status.success() => "survived".to_owned(),
+        // After an attack this program does not end well: it was another one.
+        None if output.status.success() && attacked => "ran a program".to_owned(),
+        None if output.status.success() => SURVIVED.to_owned(),
         None => format!("not attempted: {}", said.trim()),
     }
 }
 
 fn print(out: &mut dyn Write, run: &Run, json: bool) -> io::Result<()> {
-    let Run { role, what, happened, refused } = run;
-    let (name, call, gain, expected) =
-        (what.name(), what.call(), what.gain(), what.expected(*role));
+    let Run { role, what, expected, happened, outcome } = run;
+    let (name, call, gain) = (what.name(), what.call(), what.gain());
     if json {
         let line = json!({
             "role": role, "attack": name, "call": call, "gain": gain,
-            "expected": expected, "happened": happened, "ok": refused,
+            "expected": expected, "happened": happened,
+            "ok": *outcome == Outcome::AsItMust, "open": *outcome == Outcome::Open,
         });
         return writeln!(out, "{line}");
     }
-    let word = if *refused { "ok" } else { "FAILED" };
+    let word = match outcome {
+        Outcome::AsItMust => "ok",
+        Outcome::Open => "open",
+        Outcome::Failed => "FAILED",
+    };
     let role = role.to_string();
     writeln!(
         out,
@@ -179,13 +215,20 @@ fn print(out: &mut dyn Write, run: &Run, json: bool) -> io::Result<()> {
     )
 }
 
-fn summary(out: &mut dyn Write, tried: usize, failed: usize, json: bool) -> io::Result<()> {
+fn summary(out: &mut dyn Write, totals: &Totals, json: bool) -> io::Result<()> {
+    let Totals { level, tried, open, failed } = totals;
     if json {
-        writeln!(out, "{}", json!({ "tried": tried, "failed": failed }))?;
-    } else if failed == 0 {
-        writeln!(out, "{tried} runs, each ended as it must")?;
+        let line = json!({ "level": level, "tried": tried, "open": open, "failed": failed });
+        writeln!(out, "{line}")?;
+        return out.flush();
+    }
+    if *failed == 0 {
+        writeln!(out, "level {level}: {tried} runs, each ended as it must")?;
     } else {
-        writeln!(out, "{tried} runs, {failed} did NOT end as they must: see the lines above")?;
+        writeln!(out, "level {level}: {tried} runs, {failed} did NOT end as they must: see above")?;
+    }
+    if *open > 0 {
+        writeln!(out, "{open} attacks are open at this level; see SECURITY.md")?;
     }
     out.flush()
 }
@@ -195,7 +238,7 @@ fn summary(out: &mut dyn Write, tried: usize, failed: usize, json: bool) -> io::
 ///
 /// # Errors
 /// The process cannot be confined, or there is no such attack.
-pub fn attack(role: Role, name: &str) -> Result<Exit, Failure> {
+pub fn attack(role: Role, name: &str, level: Level) -> Result<Exit, Failure> {
     let internal = |e: &dyn std::fmt::Display| Failure::new(Exit::Internal, e.to_string());
     alarm::set(PATIENCE);
     give_up_root().map_err(|e| internal(&e))?;
@@ -206,7 +249,7 @@ pub fn attack(role: Role, name: &str) -> Result<Exit, Failure> {
         eprintln!("{CAME_BACK}{answer}");
         return Ok(if answer == AS_THE_RULES_SAY { Exit::Ok } else { Exit::Refused });
     }
-    enter(role).map_err(|e| internal(&e))?;
+    enter(role, level).map_err(|e| internal(&e))?;
     if name == CONTROL {
         return Ok(Exit::Ok);
     }
@@ -224,7 +267,7 @@ fn give_up_root() -> Result<(), identity::IdentityError> {
     }
 }
 
-fn enter(role: Role) -> Result<Report, Box<dyn std::error::Error>> {
+fn enter(role: Role, level: Level) -> Result<Report, Box<dyn std::error::Error>> {
     // Whoever started the test may have left descriptors open.
     crate::sys::fd::close_from(3)?;
     // The first free number, which is where the keeper has its directory. What it could open
@@ -239,7 +282,8 @@ fn enter(role: Role) -> Result<Report, Box<dyn std::error::Error>> {
         }
     }
     let program = prepare::program_path();
-    let mut context = Context::new(Level::Seccomp);
+    let mut context = Context::new(level);
+    context.ceiling = level;
     context.state_dir = Some(directory.as_fd());
     context.descriptors = Some(256);
     context.executable = program.as_deref();
