@@ -6,11 +6,11 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
-use confined::{again, fill_descriptors_below, must_end, part, reaches};
+use confined::{again, exactly, fill_descriptors_below, level, must_end, part};
 use libtest_mimic::{Arguments, Failed, Trial};
 use nix::errno::Errno;
 use papayachat::confine::attack::{self, Attack, Refusal};
-use papayachat::confine::{self, Context, Level, Report, Role};
+use papayachat::confine::{self, Level, Report, Role};
 use papayachat::sys::confine_linux::perform;
 
 /// The roles whose filter is the least they need; the launcher's is the union of all.
@@ -30,9 +30,8 @@ fn main() -> ExitCode {
         for attack in attack::TABLE.iter().filter(|attack| attack.is_for(role)) {
             let name = format!("{role}: {} ({})", attack.name(), attack.gain());
             let missing = attack.number().is_none();
-            // What is no matter of the filter is Landlock's.
-            let landlocks = attack.refusal(role) != Refusal::Killed;
-            let missing = missing || landlocks && !reaches(Level::Landlock2);
+            // What is no matter of the filter is Landlock's, and open without it.
+            let missing = missing || attack.refusal(role, level()) == Refusal::Open;
             trials.push(
                 Trial::test(name, move || is_refused(role, attack)).with_ignored_flag(missing),
             );
@@ -43,7 +42,7 @@ fn main() -> ExitCode {
 
 fn is_refused(role: Role, attack: &Attack) -> Result<(), Failed> {
     let output = again(&role.to_string(), attack.name()).output()?;
-    let Refusal::Fails(errno) = attack.refusal(role) else {
+    let Refusal::Fails(errno) = attack.refusal(role, level()) else {
         return must_end(&output, "SIGSYS");
     };
     must_end(&output, "exit 0")?;
@@ -117,8 +116,10 @@ fn confine_as(role: Role, weaker: bool) -> Result<Report, Box<dyn std::error::Er
     // Number 3 is the keeper's directory; the kinds of the others do not matter to a filter.
     let directory = File::open("/usr")?;
     fill_descriptors_below(9);
-    let mut context = Context::new(if weaker { Level::Landlock2 } else { Level::Seccomp });
-    context.ceiling = if weaker { Level::Seccomp } else { Level::Full };
+    let mut context = exactly(if weaker { Level::Seccomp } else { level() });
+    if weaker {
+        context.require = Level::Landlock2;
+    }
     context.state_dir = Some(directory.as_fd());
     context.descriptors = Some(256);
     if role != Role::RecvJoined {

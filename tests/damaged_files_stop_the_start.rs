@@ -114,7 +114,6 @@ fn a_wrong_configuration_is_named_by_line_and_key() {
         ("[room]\nnmae = \"x\"\n", at(lines + 1), "nmae"),
         ("[room]\nname = 7\n", at(lines + 1), "room.name"),
         ("[log]\ndurability = \"sometimes\"\n", at(lines + 1), "log.durability"),
-        ("[sandbox]\nrequire = \"none\"\n", at(lines + 1), "sandbox.require"),
         ("[room]\nname = \"unterminated\n", at(lines + 1), "papayad.toml"),
         ("\u{0}", at(lines), "papayad.toml"),
     ];
@@ -124,6 +123,18 @@ fn a_wrong_configuration_is_named_by_line_and_key() {
         // Every other command says the same, and touches nothing.
         let listed = room.papayad(&["token", "list"]);
         assert_eq!(listed.status.code(), Some(Exit::Config as i32), "{}", said(&listed));
+    }
+    // The last section is one that has no default that fits every test.
+    let (above, _) = good.split_once("[sandbox]\n").unwrap();
+    let place = at(above.lines().count() + 2);
+    for (line, key) in [
+        ("require = \"none\"", "sandbox.require"),
+        ("ceiling = \"none\"", "sandbox.ceiling"),
+        // Below what is required by default.
+        ("ceiling = \"landlock-6\"", "sandbox.ceiling"),
+    ] {
+        room.configure(&format!("{above}[sandbox]\n{line}\n"));
+        room.does_not_start(Exit::Config, &[&place, key]);
     }
     // All mistakes at once, not the first only.
     room.configure(&format!("{good}[room]\nnmae = \"x\"\n[log]\ndurability = \"no\"\n"));

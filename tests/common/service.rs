@@ -15,6 +15,11 @@ use std::time::{Duration, Instant};
 use papayachat::room::record::Record;
 use serde_json::Value;
 
+#[path = "level.rs"]
+mod level;
+
+pub use level::level;
+
 pub const PAPAYAD: &str = env!("CARGO_BIN_EXE_papayad");
 pub const PAPAYA: &str = env!("CARGO_BIN_EXE_papaya");
 
@@ -66,10 +71,18 @@ impl Service {
         let line = service.wait_for_line("serves room");
         let port = line.split("127.0.0.1:").nth(1).and_then(|s| s.split_whitespace().next());
         service.port = port.and_then(|p| p.parse().ok()).expect("the start line names the port");
+        service.assert_level();
         service
     }
 
-    /// A configuration for tests: users that every system has, no penalties, no syslog.
+    /// What is in force is the level that was asked for, by default this run's, and no less.
+    fn assert_level(&self) {
+        let asked = papayachat::config::Config::load(&self.config).unwrap().sandbox.ceiling;
+        assert_eq!(self.status().0["level"], asked.name(), "another sandbox level");
+    }
+
+    /// A configuration for tests: users that every system has, no penalties, no syslog, and this
+    /// run's sandbox level.
     pub fn config_text(dir: &Path, address: &str, more: &str) -> String {
         let mut sections = [
             ("listen", format!("addresses = [\"{address}\"]")),
@@ -80,6 +93,7 @@ impl Service {
                 "penalties = false\nper_source = 1000\nstartups = \"1000:30:1000\"".to_owned(),
             ),
             ("syslog", "facility = \"none\"\nlevel = \"debug\"".to_owned()),
+            ("sandbox", format!("require = \"{0}\"\nceiling = \"{0}\"", level())),
         ];
         let mut extra = String::new();
         for part in more.split("[").filter(|p| !p.trim().is_empty()) {
@@ -107,6 +121,7 @@ impl Service {
         fs::write(&self.config, text).unwrap();
         (self.launcher, self.lines) = launch(&self.config);
         self.wait_for_line("serves room");
+        self.assert_level();
     }
 
     /// Sends the launcher a signal.

@@ -7,8 +7,13 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitCode, Output, Stdio};
 
 use nix::sys::signal::Signal;
-use papayachat::confine::Level;
 use papayachat::confine::violation::Violation;
+
+#[path = "../common/level.rs"]
+mod level;
+
+#[allow(unused_imports)]
+pub use level::{exactly, level};
 
 const PART: &str = "PAPAYA_TEST_PART";
 const GIVEN: &str = "PAPAYA_TEST_GIVEN";
@@ -97,12 +102,6 @@ pub fn fill_descriptors_below(number: i32) {
             break;
         }
     }
-}
-
-/// Whether this kernel reaches a level, so that a test of it can run.
-#[allow(dead_code)]
-pub fn reaches(level: Level) -> bool {
-    papayachat::confine::available().is_ok_and(|available| available >= level)
 }
 
 /// A child process with a copy of this one's memory; `None` in the child.
