@@ -69,7 +69,8 @@ fn an_attack_in_a_role_that_may_do_it_is_told_from_a_refusal() {
 
 #[test]
 fn one_role_can_be_tested_alone() {
-    let output = papayad(&["sandbox", "test", "--role", "send", "--json", "--level", level::level().name()]);
+    let output =
+        papayad(&["sandbox", "test", "--role", "send", "--json", "--level", level::level().name()]);
     let lines = lines(&output);
     let (summary, runs) = lines.split_last().unwrap();
     assert!(runs.iter().all(|line| line["role"] == "send"));

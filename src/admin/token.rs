@@ -57,23 +57,26 @@ pub enum Action {
 /// # Errors
 /// The state directory cannot be used, or the token cannot be added or revoked.
 pub fn run(action: &Action) -> Result<(), Failure> {
-    let (Action::Add { configured, .. }
-    | Action::List { configured, .. }
-    | Action::Revoke { configured, .. }) = action;
-    let config = configured.load()?;
-    // While this is still root, if it is: later the socket is out of reach.
-    let service = Caller::connect(&config.paths.runtime);
-    become_keeper(&config)?;
     match action {
-        Action::Add { name, role, expires, .. } => {
-            let token = add(&config, name, *role, *expires)?;
+        Action::Add { name, role, expires, configured } => {
+            let config = configured.load()?;
+            // Before the service is called: on a slow machine this may take longer than it waits.
+            let fresh = Fresh::make()?;
+            let service = enter(&config)?;
+            let token = fresh.add(&config, name, *role, *expires)?;
             tell(service);
             eprintln!("papayad: token {} for {name} ({role}); it is shown only now:", token.id);
             println!("{}", *token.encode());
             Ok(())
         }
-        Action::List { json, .. } => list(&config, *json),
-        Action::Revoke { which, .. } => {
+        Action::List { json, configured } => {
+            let config = configured.load()?;
+            become_keeper(&config)?;
+            list(&config, *json)
+        }
+        Action::Revoke { which, configured } => {
+            let config = configured.load()?;
+            let service = enter(&config)?;
             let entry =
                 tokens::revoke(&open(&config)?, which, Timestamp::now()).map_err(changed)?;
             tell(service);
@@ -83,8 +86,19 @@ pub fn run(action: &Action) -> Result<(), Failure> {
     }
 }
 
+/// The running service, or why it cannot be told.
+type Service = Result<Option<Caller>, Failure>;
+
+/// Calls the service while this is still root, if it is, for later the socket is out of reach; then
+/// becomes the keeper's user.
+fn enter(config: &Config) -> Result<Service, Failure> {
+    let service = Caller::connect(&config.paths.runtime);
+    become_keeper(config)?;
+    Ok(service)
+}
+
 /// Has a running service read the tokens again, which ends the sessions of revoked ones.
-fn tell(service: Result<Option<Caller>, Failure>) {
+fn tell(service: Service) {
     match service.map(|caller| caller.map(|c| c.ask(&Request::Tokens))) {
         Ok(Some(Ok(_))) => {}
         Ok(None) => eprintln!("papayad: no service is running; it will know at its start"),
@@ -106,38 +120,49 @@ fn become_keeper(config: &Config) -> Result<(), Failure> {
     identity::become_forever(&ids).map_err(failure)
 }
 
-/// Makes a token.
-///
-/// # Errors
-/// As [`run`].
-pub fn add(
-    config: &Config,
-    name: &Name,
-    role: Role,
-    expires: Option<Duration>,
-) -> Result<Token, Failure> {
-    let dir = open(config)?;
-    let key = hostkey::load_or_create(&dir).map_err(state)?;
-    let mut token =
-        Token { server: key.public, id: TokenId([0; 8]), secret: Secret([0; SECRET_LEN]) };
-    let mut salt = [0; 16];
-    for random in [&mut token.id.0[..], &mut token.secret.0[..], &mut salt[..]] {
-        getrandom::fill(random).map_err(|e| {
-            Failure::new(Exit::Internal, format!("the system gave no random numbers: {e}"))
-        })?;
+/// What is new and random of a token, and its hash.
+struct Fresh {
+    id: TokenId,
+    secret: Secret,
+    hash: String,
+}
+
+impl Fresh {
+    fn make() -> Result<Self, Failure> {
+        let (mut id, mut secret) = (TokenId([0; 8]), Secret([0; SECRET_LEN]));
+        let mut salt = [0; 16];
+        for random in [&mut id.0[..], &mut secret.0[..], &mut salt[..]] {
+            getrandom::fill(random).map_err(|e| {
+                Failure::new(Exit::Internal, format!("the system gave no random numbers: {e}"))
+            })?;
+        }
+        let hash = Hasher::new().hash(&secret, &salt).map_err(changed)?;
+        Ok(Self { id, secret, hash })
     }
-    let now = Timestamp::now();
-    let entry = Entry {
-        id: token.id,
-        name: name.clone(),
-        role,
-        created: now,
-        expires: expires.and_then(|span| now.checked_add(span).ok()),
-        revoked: None,
-        hash: Hasher::new().hash(&token.secret, &salt).map_err(changed)?,
-    };
-    tokens::add(&dir, entry, now).map_err(changed)?;
-    Ok(token)
+
+    /// Adds it to the file; gives the token that the client needs.
+    fn add(
+        self,
+        config: &Config,
+        name: &Name,
+        role: Role,
+        expires: Option<Duration>,
+    ) -> Result<Token, Failure> {
+        let dir = open(config)?;
+        let key = hostkey::load_or_create(&dir).map_err(state)?;
+        let now = Timestamp::now();
+        let entry = Entry {
+            id: self.id,
+            name: name.clone(),
+            role,
+            created: now,
+            expires: expires.and_then(|span| now.checked_add(span).ok()),
+            revoked: None,
+            hash: self.hash,
+        };
+        tokens::add(&dir, entry, now).map_err(changed)?;
+        Ok(Token { server: key.public, id: self.id, secret: self.secret })
+    }
 }
 
 fn open(config: &Config) -> Result<StateDir, Failure> {

@@ -231,8 +231,7 @@ impl<'t> Parser<'t> {
             return;
         }
         let Some(at) = self.find("sandbox", "ceiling").map(Spanned::span) else { return };
-        let problem =
-            format!("\"{ceiling}\" is below sandbox.require, which is \"{require}\"");
+        let problem = format!("\"{ceiling}\" is below sandbox.require, which is \"{require}\"");
         let remedy = "leave it out, or accept less with require";
         self.error(at, "sandbox.ceiling".into(), problem, remedy.into());
     }

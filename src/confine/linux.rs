@@ -43,14 +43,13 @@ pub(super) fn enter(role: Role, context: &Context<'_>) -> Result<Report, Confine
     let memory_sealed = seal_memory(context);
     let landlock = restrict_paths(role, context, &paths)?;
     drop(paths);
+    let level = level(landlock, memory_sealed);
+    if level < context.require {
+        // Before the filter: it knows no calls for a process that has to say why it ends.
+        return Err(ConfineError::Weaker { role, require: context.require, reached: level });
+    }
     load(role, &filter)?;
-    Ok(Report {
-        role,
-        level: level(landlock, memory_sealed),
-        landlock,
-        memory_sealed,
-        calls: filter.calls(),
-    })
+    Ok(Report { role, level, landlock, memory_sealed, calls: filter.calls() })
 }
 
 /// See [`super::available`].

@@ -5,9 +5,9 @@ use libc::{
     EACCES, ENOSYS, MAP_ANONYMOUS, MAP_PRIVATE, PROT_EXEC, PROT_READ, PROT_WRITE, SIGCHLD,
 };
 
+use super::super::Level;
 use super::Value::{Path, Scratch};
 use super::linux::{attack, n};
-use super::super::Level;
 use super::{Attack, Role};
 
 pub(super) const ATTACKS: &[Attack] = &[

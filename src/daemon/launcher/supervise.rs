@@ -191,7 +191,8 @@ impl Supervisor {
             };
             let text = format!(
                 "the sandbox level is \"{}\", weaker than \"{}\": {why}, and sandbox.require = \"{require}\" accepts it",
-                confined.level, Level::Full,
+                confined.level,
+                Level::Full,
             );
             self.log(Severity::Warning, &text);
         }
