@@ -2,9 +2,9 @@
 # The first process of a virtual machine of kernels.sh: tries everything there and reports it on the
 # console, a line a step. Nothing else runs there; at its end the machine stops.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 HOME=/root
-mount -t proc proc /proc
-mount -t sysfs sysfs /sys
-[ -e /dev/null ] || mount -t devtmpfs devtmpfs /dev
+mountpoint -q /proc || mount -t proc proc /proc
+mountpoint -q /sys || mount -t sysfs sysfs /sys
+mountpoint -q /dev || mount -t devtmpfs devtmpfs /dev
 exec </dev/null
 ip link set lo up
 dmesg -n 1 2>/dev/null
@@ -44,13 +44,15 @@ reached="this kernel reaches sandbox level \"$level\", but \"full\" is required"
 # Nothing is configured, so full is required.
 step_refuses-full() {
     configure ""
-    timeout 60 papayad run
-    [ $? -eq 78 ] && grep -F "$reached" /tmp/refuses-full.log &&
-        grep -F "sandbox.require = \"$level\"" /tmp/refuses-full.log
+    timeout 60 papayad run 2>/tmp/refused
+    [ $? -eq 78 ] && grep -F "$reached" /tmp/refused && grep -F "sandbox.require = \"$level\"" /tmp/refused
+    local outcome=$?
+    cat /tmp/refused
+    return "$outcome"
 }
 step_check-refuses-full() {
-    timeout 60 papayad check
-    [ $? -eq 78 ] && grep -F "$reached" /tmp/check-refuses-full.log
+    timeout 60 papayad check >/tmp/refused
+    [ $? -eq 78 ] && grep -F "$reached" /tmp/refused
 }
 step_check() {
     configure "[sandbox]
@@ -93,12 +95,13 @@ step_talks() {
 step_doctor() {
     timeout 300 papaya tail bob --follow >/dev/null &
     local bob=$!
-    for _ in $(seq 120); do
+    for _ in $(seq 60); do
         timeout 60 papayad status --json | grep -q '"name":"bob"' && break
         sleep 0.5
     done
-    timeout 120 papayad doctor && grep -F "$level, $level is required" /tmp/doctor.log
+    timeout 120 papayad doctor >/tmp/found && grep -F "$level, $level is required" /tmp/found
     local outcome=$?
+    cat /tmp/found
     kill "$bob"
     return "$outcome"
 }

@@ -21,7 +21,7 @@ the_bell_reaches_confined_workers the_log_only_grows"
 # What the guest reports, each exactly once; see kernels-guest.sh.
 steps="refuses-full check-refuses-full check starts warns status talks doctor attacks"
 # Seconds for one machine, which is emulated, from its start to its end.
-patience=900
+patience=1200
 
 not_run() {
     echo "kernels.sh: not run: $1"

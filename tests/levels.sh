@@ -81,7 +81,7 @@ run_one() { # USER LEVEL EXECUTABLE LOG
     # shellcheck disable=SC2016 # Expanded inside.
     ${tree:+chroot "$tree"} "${as[@]}" env -i HOME="$inside" TMPDIR="$inside" \
         PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 PAPAYA_TEST_LEVEL="$2" \
-        timeout "$patience" sh -c 'cd "$1" && exec "$2"' sh "$PWD" "$3" >"$4" 2>&1
+        timeout --foreground "$patience" sh -c 'cd "$1" && exec "$2"' sh "$PWD" "$3" >"$4" 2>&1
 }
 
 # All executables as one user, one after the other. Prints what failed, and a line for the end.

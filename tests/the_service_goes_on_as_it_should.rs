@@ -15,6 +15,7 @@ use std::io::ErrorKind;
 use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
+use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -345,6 +346,17 @@ fn tokens_added_at_once_by_many_all_stand_in_the_file() {
     assert!(left.is_empty(), "{left:?}");
 }
 
+/// The lines that a logger gets up to one with this text.
+fn lines_until(socket: &UnixDatagram, text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    while !lines.last().is_some_and(|line| line.contains(text)) {
+        let mut buffer = [0; 4096];
+        let length = socket.recv(&mut buffer).expect("a line for syslog");
+        lines.push(String::from_utf8(buffer[..length].to_vec()).unwrap());
+    }
+    lines
+}
+
 #[test]
 fn syslog_gets_the_same_lines_also_after_its_restart() {
     use std::os::unix::fs::PermissionsExt;
@@ -359,24 +371,12 @@ fn syslog_gets_the_same_lines_also_after_its_restart() {
     };
     let first = bind();
     let more = format!("[syslog]\nfacility = \"daemon\"\nsocket = \"{}\"", path.display());
+    // At the same time, as a logger does: the socket keeps no more than about ten lines.
+    let reader = first.try_clone().unwrap();
+    let reader = thread::spawn(move || lines_until(&reader, "recv bob"));
     let mut room = Room::open(&more);
-    let until = |socket: &UnixDatagram, text: &str| -> Vec<String> {
-        let mut lines = Vec::new();
-        loop {
-            let mut buffer = [0; 4096];
-            let length = socket.recv(&mut buffer).expect("a line for syslog");
-            let line = String::from_utf8(buffer[..length].to_vec()).unwrap();
-            let last = line.contains(text);
-            lines.push(line);
-            if last {
-                return lines;
-            }
-        }
-    };
-    // Read in between: the socket keeps about ten lines.
-    let mut lines = until(&first, "serves room");
     room.talk();
-    lines.extend(until(&first, "recv bob"));
+    let lines = reader.join().unwrap();
     let pid = room.service.launcher.id();
     assert!(lines.iter().all(|l| l.contains(&format!(" papayad[{pid}]: "))), "{lines:?}");
     // The priority is facility daemon (3), and the severity of each.
@@ -403,7 +403,7 @@ fn syslog_gets_the_same_lines_also_after_its_restart() {
     });
     second.set_read_timeout(Some(PATIENCE)).unwrap();
     room.service.admin_ok(&["kick", "bob"]);
-    until(&second, "bob was kicked");
+    lines_until(&second, "bob was kicked");
     room.service.wait_for_line("bob was kicked");
     assert!(titled(&room.service, "papayad: recv alice").exists());
 }
