@@ -181,6 +181,7 @@ mod live {
     fn attack_in(place: Place) -> Result<(), Failed> {
         let mut room = Room::open();
         let attacks = place.attacks();
+        survives(room.victim(place).pid);
         let mut deaths = 0;
         for attack in &attacks {
             let victim = room.victim(place);
@@ -200,6 +201,12 @@ mod live {
         println!("{place:?}: {} attacks, {deaths} deaths", attacks.len());
         room.close(deaths);
         Ok(())
+    }
+
+    /// The control: what is allowed comes back, or the deaths would show nothing.
+    fn survives(pid: i32) {
+        let end = Tracee::seize(pid).call(libc::SYS_gettid, [0; 6]);
+        assert_eq!(end, End::Returned(pid.into()));
     }
 
     fn wanted(attack: &Attack, role: Role) -> End {
@@ -426,6 +433,7 @@ mod live {
             let there = all(&service);
             let keeper = titled(&service, "papayad: keeper").pid;
             wait_confined(keeper, Role::Keeper);
+            survives(keeper);
             let mut tracee = Tracee::seize(keeper);
             let end = tracee.attempt(attack);
             if end != wanted(attack, Role::Keeper) {
