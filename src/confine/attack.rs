@@ -283,7 +283,7 @@ mod linux {
                 names
             };
             let (launchers, keepers) = (
-                ["open", "open-past-directory", "execute", "execute-at", "execute-descriptor"],
+                ["open", "open-past-directory", "execute-at", "execute-descriptor"],
                 ["open-past-directory", "open-above-directory"],
             );
             let memory = ["map-code", "make-code"];

@@ -101,9 +101,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     attack("barrier", "interrupts other processors", "membarrier", &[n(0), n(0), n(0)]),
     attack("port-access", "the machine's ports", "iopl", &[n(3)]),
     attack("segments", "a wider kernel surface", "modify_ldt", &[n(0), Scratch, n(16)]),
-    attack("lock-memory", "takes the machine's memory", "mlock", &[Scratch, n(4096)])
-        .not_for(&[Role::Keeper]),
+    attack("lock-memory", "takes the machine's memory", "mlock", &[Scratch, n(4096)]),
     attack("lock-all-memory", "takes the machine's memory", "mlockall", &[n(1)]),
-    attack("unlock-memory", "the keys go to swap", "munlock", &[Scratch, n(4096)])
-        .not_for(&[Role::Keeper]),
+    attack("unlock-memory", "the keys go to swap", "munlock", &[Scratch, n(4096)]),
 ];

@@ -123,5 +123,5 @@ pub(super) const ATTACKS: &[Attack] = &[
     )
     .not_for_launcher(),
     attack("pass-descriptor", "gives the log to another", "sendmsg", &[n(1), Scratch, n(0)])
-        .not_for(&[Role::Launcher, Role::Keeper, Role::Listener]),
+        .not_for(&[Role::Launcher, Role::Listener]),
 ];

@@ -85,8 +85,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         "a write that is not looked at",
         "writev",
         &[n(LOG_APPEND), Scratch, n(0)],
-    )
-    .not_for_launcher(),
+    ),
     attack("truncate", "destroys the log", "ftruncate", &[n(LOG_APPEND), n(0)]),
     attack("punch", "destroys the log", "fallocate", &[n(LOG_APPEND), n(PUNCH), n(0), n(4096)]),
     attack(

@@ -15,10 +15,14 @@ const ANONYMOUS: Arg = Arg { index: 3, name: "flags", test: Test::IntWith(MAP_AN
 
 /// The rules.
 pub const RULES: &[Rule] = &[
-    allow("exit", &[], "ends a thread; the only one"),
+    allow("exit", &[], "ends a thread; the only one")
+        .rare("a C library may end so where exit_group fails; it takes nothing but its own life"),
     allow("exit_group", &[], "ends the process"),
     allow("rt_sigreturn", &[], "the kernel's way out of a signal handler"),
-    allow("restart_syscall", &[], "the kernel's way back into a call after a stop"),
+    allow("restart_syscall", &[], "the kernel's way back into a call after a stop").rare(
+        "the kernel makes it itself when a process that waits is stopped and goes on: by a \
+         debugger, SIGSTOP, or the freezer before a suspend",
+    ),
     allow("rt_sigprocmask", &[], "SIGUSR1 is blocked outside the wait; vDSO getrandom since 2.41"),
     allow("sigaltstack", &[], "the runtime removes its overflow stack at the end of main"),
     allow("gettid", &[], "the runtime names the thread in the message of a panic"),
@@ -27,7 +31,8 @@ pub const RULES: &[Rule] = &[
         &[int(1, "cmd", &[libc::F_GETFD])],
         "the runtime makes sure that a descriptor is open before it closes it, in debug builds",
     ),
-    allow("clock_gettime", &[], "time stamps, where the vDSO has no fast clock"),
+    allow("clock_gettime", &[], "time stamps, where the vDSO has no fast clock")
+        .rare("machines without a steady counter, many virtual ones among them, always call"),
     allow(
         "getrandom",
         &[int(2, "flags", &[0, libc::GRND_NONBLOCK as i32, libc::GRND_INSECURE as i32])],
@@ -37,14 +42,19 @@ pub const RULES: &[Rule] = &[
         "futex",
         &[int(1, "op", &[FUTEX_WAKE | FUTEX_PRIVATE_FLAG])],
         "the runtime's locks wake whoever waits, though with one thread nobody does",
+    )
+    .rare(
+        "pthread_once of the C library wakes whether anyone waits or not, as when a panic unwinds",
     ),
     allow("brk", &[], "the heap of malloc"),
     allow("mmap", &[NO_CODE, ANONYMOUS], "malloc; never a file and never code"),
     allow("munmap", &[], "the heap of malloc"),
-    allow("mremap", &[], "realloc of large buffers"),
+    allow("mremap", &[], "realloc of large buffers")
+        .rare("malloc grows only buffers of 128 KiB and more so, and raises that bound as it goes"),
     allow(
         "madvise",
         &[int(2, "advice", &[MADV_DONTNEED, MADV_FREE, MADV_GUARD_INSTALL, MADV_GUARD_REMOVE])],
         "malloc gives memory back; glibc 2.42 sets guard pages so",
-    ),
+    )
+    .rare("how much has to be free before depends on the C library, and so do guard pages"),
 ];

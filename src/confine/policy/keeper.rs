@@ -54,10 +54,7 @@ pub use rules::RULES;
 
 #[cfg(target_os = "linux")]
 mod rules {
-    use libc::{
-        F_GETFD, F_GETFL, F_SETFL, LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, O_NONBLOCK, O_PATH, O_RDWR,
-        O_TMPFILE, O_TRUNC,
-    };
+    use libc::{F_GETFD, F_GETFL, LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, O_PATH, O_TMPFILE, O_TRUNC};
 
     use super::super::{Arg, NO_ADDRESS, Rule, Test, allow, fd, fd_range, int};
     use super::*;
@@ -78,15 +75,11 @@ mod rules {
 
     /// The rules.
     pub const RULES: &[Rule] = &[
-        allow("recvmsg", &[fd(&[LAUNCHER])], "a new client's channel"),
-        allow("recvfrom", &[fd(&[LAUNCHER])], "what the launcher asks"),
+        allow("recvmsg", &[fd(&[LAUNCHER])], "what the launcher asks, and a new client's channel"),
         allow("sendto", &[fd(&[LAUNCHER]), NO_ADDRESS], "what the launcher is told"),
-        allow("sendmsg", &[fd(&[LAUNCHER])], "the same"),
         allow("recvfrom", &[WORKER], "handshake and token of a client"),
-        allow("recvmsg", &[WORKER], "the same"),
         allow("sendto", &[WORKER, NO_ADDRESS], "the answer"),
         allow("sendmsg", &[WORKER], "the answer with the log's descriptors"),
-        allow("shutdown", &[WORKER], "a channel that has broken the rules"),
         allow("write", &[fd(&[LAUNCHER, REPORT, BELL])], "log lines, and the bell after presence"),
         allow("write", &[FILE], "presence records, at the log's end"),
         allow("read", &[CHANNEL_OR_FILE], "tokens and the state's other files"),
@@ -97,7 +90,6 @@ mod rules {
             "a fresh description of the log and the gate for each worker",
         ),
         allow("fstat", &[fd_range(STATE, LAST)], "whether a file is a file, whose, and its size"),
-        allow("lseek", &[FILE], "the log's size"),
         allow(
             "flock",
             &[
@@ -106,26 +98,14 @@ mod rules {
             ],
             "presence records and the tokens' file",
         ),
-        allow("fdatasync", &[FILE], "presence records"),
-        allow("fsync", &[fd_range(STATE, LAST)], "files and their directory"),
+        allow("fdatasync", &[FILE], "presence records")
+            .rare("log.presence together with log.durability = \"always\", which no test combines"),
         allow(
             "fcntl",
             &[fd_range(0, LAST), int(1, "cmd", &[F_GETFL, F_GETFD])],
             "what a descriptor is",
         ),
-        allow(
-            "fcntl",
-            &[
-                WORKER,
-                int(1, "cmd", &[F_SETFL]),
-                int(2, "flags", &[O_NONBLOCK, O_RDWR, O_RDWR | O_NONBLOCK]),
-            ],
-            "channels are non-blocking",
-        ),
         allow("ppoll", &[], "waits for its channels"),
-        allow("poll", &[], "the same on processors that have it"),
         allow("close", &[CHANNEL_OR_FILE], "a client's channel, and files once they are handed on"),
-        allow("mlock", &[], "keys stay out of swap"),
-        allow("munlock", &[], "keys stay out of swap until they are wiped"),
     ];
 }

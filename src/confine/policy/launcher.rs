@@ -16,8 +16,8 @@ pub use rules::RULES;
 #[cfg(target_os = "linux")]
 mod rules {
     use libc::{
-        AF_UNIX, CLONE_VFORK, CLONE_VM, SIGCHLD, SIGCONT, SIGKILL, SIGTERM, SIGUSR1, SOCK_CLOEXEC,
-        SOCK_DGRAM, SOCK_NONBLOCK, SOCK_SEQPACKET, SOCK_STREAM,
+        AF_UNIX, SIGCONT, SIGKILL, SIGTERM, SIGUSR1, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK,
+        SOCK_SEQPACKET, SOCK_STREAM,
     };
 
     use super::super::{Arg, Rule, Test, allow, int};
@@ -51,21 +51,10 @@ mod rules {
             ],
             "ends one worker; never a group",
         ),
-        allow(
-            "clone",
-            &[Arg {
-                index: 0,
-                name: "flags",
-                test: Test::Long(&[(CLONE_VM | CLONE_VFORK | SIGCHLD) as u64]),
-            }],
-            "the C library spawns a program so, where clone3 is not there",
-        ),
         allow("wait4", &[], "reaps workers"),
-        allow("waitid", &[], "reaps workers"),
         allow("socketpair", &[UNIX, KIND], "the channels of a new client"),
         allow("socket", &[UNIX, KIND], "syslog and the service manager, again after their restart"),
         allow("connect", &[], "the same; the family is that of the socket"),
-        allow("pipe2", &[], "the pipe for a child's log lines"),
         allow("accept4", &[], "the administrator's socket"),
         allow("getsockname", &[], "the port that the system chose, for log and status"),
         allow(
@@ -95,26 +84,26 @@ mod rules {
              loader reads libraries",
         ),
         allow("write", &[], "standard error in the foreground"),
-        allow("writev", &[], "the same"),
         allow("ppoll", &[], "waits for all of them and for signals"),
         allow("poll", &[], "the same; the runtime's start looks at 0 to 2 with it"),
-        allow("dup3", &[], "the fixed descriptors of a worker, between fork and execve"),
+        allow("dup3", &[], "the fixed descriptors of a worker, between fork and execve")
+            .rare("processors without dup2, such as aarch64"),
         allow("dup2", &[], "the same on processors that have it"),
         allow("close", &[], "after fork and when a worker is gone"),
         allow("close_range", &[], "a worker gets the fixed descriptors and no other"),
         allow("fcntl", &[], "close-on-exec of a worker's descriptors"),
-        allow("fstat", &[], "what it opens"),
         allow("lseek", &[], "reads files"),
         allow("rt_sigaction", &[], "a worker starts with signals as they are by default"),
         allow("getpid", &[], "log lines, and the check of a death signal's race"),
-        allow("tgkill", &[int(2, "signal", &[libc::SIGABRT])], "the C library aborts so"),
-        allow("getuid", &[], "the runtime's checks at a start"),
-        allow("geteuid", &[], "the same"),
-        allow("getgid", &[], "the same"),
-        allow("getegid", &[], "the same"),
+        allow("tgkill", &[int(2, "signal", &[libc::SIGABRT])], "the C library aborts so")
+            .rare("a launcher that finds its memory damaged shall end by that, not as a violation"),
+        allow("getuid", &[], "the C library's start asks whether it runs for someone else")
+            .rare("only those that do not find it in the auxiliary vector"),
+        allow("geteuid", &[], "the same").rare("as getuid: C libraries of other kinds"),
+        allow("getgid", &[], "the same").rare("as getuid: C libraries of other kinds"),
+        allow("getegid", &[], "the same").rare("as getuid: C libraries of other kinds"),
         allow("prctl", &[], "titles, death signals, the confinement of workers"),
-        allow("landlock_add_rule", &[], "the confinement of workers"),
-        allow("landlock_create_ruleset", &[], "the same"),
+        allow("landlock_create_ruleset", &[], "the confinement of workers"),
         allow("landlock_restrict_self", &[], "the same"),
     ];
 }

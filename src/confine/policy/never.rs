@@ -43,7 +43,7 @@ fn no_worker_has_a_call_that_takes_a_path_or_reaches_another_process() {
         "signalfd4", "socket", "socketpair", "splice", "timerfd_create", "writev",
         // Code, and the confinement itself.
         "bpf", "landlock_add_rule", "landlock_create_ruleset", "landlock_restrict_self", "mprotect",
-        "personality", "pkey_mprotect", "remap_file_pages", "seccomp", "setrlimit", "setuid",
+        "personality", "pkey_mprotect", "prctl", "remap_file_pages", "seccomp", "setrlimit", "setuid",
         "userfaultfd",
     ];
     none_has(&WORKERS, NEVER);
@@ -124,7 +124,7 @@ fn the_room_s_rules_are_in_the_filters() {
                 refuses(role, "fcntl", &[fd, cmd]);
             }
         }
-        for option in (0..80).filter(|option| *option != libc::PR_SET_NAME) {
+        for option in 0..80 {
             refuses(role, "prctl", &[option, 0, 0, 0, 0]);
         }
     }

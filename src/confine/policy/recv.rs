@@ -84,8 +84,6 @@ mod rules {
     /// The rules, besides those of the stages that follow.
     pub const RULES: &[Rule] = &[
         allow("sendto", &[THE_CLIENT, NO_ADDRESS], "the handshake's answer and the refusal"),
-        allow("write", &[THE_CLIENT], "the same"),
-        allow("shutdown", &[THE_CLIENT], "ends a refused connection"),
         allow("recvmsg", &[fd(&[KEEPER])], "the log's descriptors, once"),
         allow(
             "fcntl",

@@ -56,7 +56,7 @@ pub use rules::RULES;
 
 #[cfg(target_os = "linux")]
 mod rules {
-    use libc::{LOCK_EX, LOCK_UN, P_PID, PR_SET_NAME, WEXITED, WNOHANG, WNOWAIT};
+    use libc::{LOCK_EX, LOCK_UN, P_PID, WEXITED, WNOHANG, WNOWAIT};
 
     use super::super::{NO_ADDRESS, Rule, allow, fd, fd_range, int};
     use super::*;
@@ -64,13 +64,12 @@ mod rules {
     /// The rules.
     pub const RULES: &[Rule] = &[
         allow("recvfrom", &[fd(&[CLIENT, KEEPER, SEND])], "what the client, keeper and SEND say"),
-        allow("read", &[fd(&[CLIENT, KEEPER, SEND])], "the same"),
         allow(
             "sendto",
             &[fd(&[KEEPER, SEND]), NO_ADDRESS],
             "what the keeper and SEND are asked and told",
         ),
-        allow("write", &[fd(&[KEEPER, REPORT, BELL, SEND])], "the same, log lines, and the bell"),
+        allow("write", &[fd(&[REPORT, BELL])], "log lines, and the bell"),
         allow("write", &[fd(&[LOG_APPEND])], "the client's records, at the log's end"),
         allow(
             "flock",
@@ -81,18 +80,11 @@ mod rules {
         allow("fstat", &[fd(&[LOG_APPEND])], "the log's size"),
         allow("pread64", &[fd(&[LOG_TAIL])], "whether the last record was cut"),
         allow("ppoll", &[], "waits for its sockets"),
-        allow("poll", &[], "the same on processors that have it"),
-        allow("shutdown", &[fd(&[CLIENT])], "ends the connection for both halves"),
         allow("close", &[fd_range(0, LAST)], "its own descriptors, at the end"),
         allow(
             "waitid",
             &[int(0, "idtype", &[P_PID as i32]), int(3, "options", &[WEXITED | WNOHANG | WNOWAIT])],
             "how SEND ended; the launcher reaps it",
-        ),
-        allow(
-            "prctl",
-            &[int(0, "option", &[PR_SET_NAME])],
-            "the process title has the client's name",
         ),
     ];
 }

@@ -46,7 +46,7 @@ pub use rules::RULES;
 
 #[cfg(target_os = "linux")]
 mod rules {
-    use libc::{LOCK_EX, LOCK_SH, LOCK_UN, PR_SET_NAME};
+    use libc::{LOCK_EX, LOCK_SH, LOCK_UN};
 
     use super::super::{NO_ADDRESS, Rule, allow, fd, fd_range, int};
     use super::*;
@@ -55,7 +55,8 @@ mod rules {
     pub const RULES: &[Rule] = &[
         allow("recvfrom", &[fd(&[RECV])], "what RECV tells it"),
         allow("sendto", &[fd(&[CLIENT]), NO_ADDRESS], "frames to the client"),
-        allow("write", &[fd(&[REPORT])], "log lines"),
+        allow("write", &[fd(&[REPORT])], "log lines")
+            .rare("it has a line only when it fails or panics, and no test makes it"),
         allow(
             "flock",
             &[fd(&[LOG]), int(1, "op", &[LOCK_SH, LOCK_UN])],
@@ -69,12 +70,6 @@ mod rules {
         allow("fstat", &[fd(&[LOG])], "the log's size"),
         allow("pread64", &[fd(&[LOG])], "the records"),
         allow("ppoll", &[], "waits with SIGUSR1 unblocked; atomically, so that no bell is lost"),
-        allow("shutdown", &[fd(&[CLIENT])], "the orderly end after the last frame"),
         allow("close", &[fd_range(0, RECV)], "its own descriptors, at the end"),
-        allow(
-            "prctl",
-            &[int(0, "option", &[PR_SET_NAME])],
-            "the process title has the client's name",
-        ),
     ];
 }
