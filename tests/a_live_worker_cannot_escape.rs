@@ -64,7 +64,7 @@ mod live {
     use super::people::{Person, read_token};
     use super::processes::{all, child_titled, titled, wait_confined, wait_until};
     use super::raw_client::{RawClient, connect};
-    use super::service::{Message, Service, wait_child};
+    use super::service::{Message, Service, level, wait_child};
     use super::tracer::{End, Tracee};
 
     /// Fewer would not be the catalogue.
@@ -163,7 +163,7 @@ mod live {
         /// looked at.
         fn attacks(self) -> Vec<&'static Attack> {
             let all = attacks_on(self.role());
-            let killed = |a: &&Attack| a.refusal(self.role()) == Refusal::Killed;
+            let killed = |a: &&Attack| a.refusal(self.role(), level()) == Refusal::Killed;
             match self {
                 Self::Launcher => all.into_iter().filter(|a| !killed(a)).collect(),
                 _ => {
@@ -175,7 +175,10 @@ mod live {
     }
 
     fn attacks_on(role: Role) -> Vec<&'static Attack> {
-        attack::TABLE.iter().filter(|a| a.is_for(role) && a.number().is_some()).collect()
+        let tried = |a: &&Attack| {
+            a.is_for(role) && a.number().is_some() && a.refusal(role, level()) != Refusal::Open
+        };
+        attack::TABLE.iter().filter(tried).collect()
     }
 
     fn attack_in(place: Place) -> Result<(), Failed> {
@@ -210,9 +213,10 @@ mod live {
     }
 
     fn wanted(attack: &Attack, role: Role) -> End {
-        match attack.refusal(role) {
+        match attack.refusal(role, level()) {
             Refusal::Killed => End::Killed(Signal::SIGSYS),
             Refusal::Fails(errno) => End::Returned(-i64::from(errno)),
+            Refusal::Open => unreachable!("attacks_on() leaves these out"),
         }
     }
 
