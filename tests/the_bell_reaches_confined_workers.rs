@@ -205,7 +205,7 @@ fn receiver(level: &str) -> Outcome {
     send_word(table::KEEPER, "ready")?;
     // RECV may ask for SEND's end, but not wait for it in the kernel.
     let ended = loop {
-        match papayachat::sys::process::reap_child(child) {
+        match papayachat::sys::process::ended_child(child) {
             Some(ended) => break ended,
             // Not ppoll: the bell stays blocked in this process.
             None => drop(nix::poll::poll(&mut [], 5u8)?),
