@@ -6,10 +6,11 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use nix::errno::Errno;
 use nix::sys::resource::Resource;
 use serde::{Deserialize, Serialize};
 
@@ -174,6 +175,9 @@ pub struct Context<'a> {
     /// Highest number of descriptors, for the roles whose number depends on the configuration
     /// (keeper, launcher); the others have a fixed table.
     pub descriptors: Option<u64>,
+    /// What the process has open besides its fixed table, with the rights that it keeps (FreeBSD):
+    /// all else it can close, and nothing more.
+    pub held: &'a [(BorrowedFd<'a>, &'static [policy::Right])],
     /// RECV after the token: what the same process reached before it.
     pub earlier: Option<&'a Report>,
 }
@@ -189,6 +193,7 @@ impl Context<'_> {
             readable: &[],
             sockets: &[],
             descriptors: None,
+            held: &[],
             earlier: None,
         }
     }
@@ -321,6 +326,15 @@ fn limit(role: Role, context: &Context<'_>) -> Result<(), ConfineError> {
         }
     }
     Ok(())
+}
+
+/// Limits a descriptor that is in no fixed table, before it is handed to another process or when
+/// it has come. Only FreeBSD has rights of descriptors; on Linux nothing happens here.
+///
+/// # Errors
+/// The system's; `ENOTCAPABLE` when it has fewer rights already.
+pub fn limit_rights(fd: impl AsFd, rights: &[policy::Right]) -> Result<(), Errno> {
+    backend::limit_rights(fd.as_fd(), rights)
 }
 
 /// The level that [`enter`] would reach on this system, without entering; for `papayad check`.

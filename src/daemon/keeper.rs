@@ -27,7 +27,7 @@ use super::channel::{Channel, ChannelError, WorkerId};
 use super::start::{self, StartError};
 use crate::config::Config;
 use crate::confine::identity::{self, Ids};
-use crate::confine::{self, Role};
+use crate::confine::{self, Role, policy::rights};
 use crate::exit::Exit;
 use crate::room::log::Files;
 use crate::state::tokens::{Hasher, Tokens};
@@ -216,6 +216,11 @@ impl Keeper {
         let mut context = config.sandbox.context();
         context.state_dir = Some(self.dir.as_fd());
         context.descriptors = Some(descriptors(config));
+        let (directory, known) = self.files.held();
+        let mut held = vec![(directory, rights::DIRECTORY)];
+        held.extend(known.map(|file| (file, rights::KNOWN_FILE)));
+        held.extend(self.presence.held());
+        context.held = &held;
         let level = confine::enter(Role::Keeper, &context)?;
         self.tell(&FromKeeper::Ready {
             files,
@@ -302,6 +307,10 @@ impl Keeper {
     }
 
     fn take_worker(&mut self, id: WorkerId, source: SocketAddr, channel: Channel) {
+        if let Err(cause) = confine::limit_rights(&channel, rights::CHANNEL) {
+            self.report.error(format_args!("a channel cannot be limited: {}", cause.desc()));
+            return self.tell(&FromKeeper::Remove { id });
+        }
         let deadline = Some(Instant::now() + self.grace + PATIENCE);
         self.workers.insert(id, Worker { channel, source, stage: Stage::Fresh, deadline });
     }

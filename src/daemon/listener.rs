@@ -26,7 +26,7 @@ use super::channel::report::Reporter;
 use super::channel::{Channel, ChannelError, WorkerId};
 use super::start;
 use crate::config;
-use crate::confine::{self, Role};
+use crate::confine::{self, Role, policy::rights};
 use crate::sys::{self, signal};
 use crate::wire::handshake::Status;
 
@@ -193,8 +193,7 @@ impl Listener {
             return turn_away(&client);
         }
         let id = self.next;
-        let message = FromListener::Start { id };
-        match self.channel.send(&message, &[client.as_fd()]) {
+        match self.hand_on(id, &client) {
             Ok(()) => {
                 // 2^64 connections are out of reach.
                 self.next = id.next().unwrap_or(id);
@@ -202,6 +201,11 @@ impl Listener {
             }
             Err(_) => turn_away(&client),
         }
+    }
+
+    fn hand_on(&self, id: WorkerId, client: &OwnedFd) -> Result<(), ChannelError> {
+        confine::limit_rights(client, rights::CLIENT_ACCEPTED)?;
+        self.channel.send(&FromListener::Start { id }, &[client.as_fd()])
     }
 
     /// Refuses connections until the launcher starts another listener. The sockets stay bound:

@@ -62,6 +62,11 @@ impl Files {
         Ok([log, read, gate, send_gate, tail])
     }
 
+    /// What it has open: the directory; the log and the gate, to compare with and to flush.
+    pub fn held(&self) -> (BorrowedFd<'_>, [BorrowedFd<'_>; 2]) {
+        (self.dir.as_fd(), [self.log.as_fd(), self.gate.as_fd()])
+    }
+
     /// An appender for the keeper itself.
     ///
     /// # Errors

@@ -5,7 +5,7 @@
 //! file's contents. Touches nothing but the descriptors it was given.
 
 use std::fmt;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use jiff::Timestamp;
 use nix::errno::Errno;
@@ -81,6 +81,11 @@ impl Appender {
     pub fn new(fds: AppenderFds) -> Self {
         let AppenderFds { log, tail, gate } = fds;
         Self { log, tail, gate }
+    }
+
+    /// What it has open: the log to append, the log to see its last byte, the gate.
+    pub fn held(&self) -> [BorrowedFd<'_>; 3] {
+        [self.log.as_fd(), self.tail.as_fd(), self.gate.as_fd()]
     }
 
     /// Appends the batch under the exclusive lock, stamped with the time that `now` gives once the

@@ -1,10 +1,9 @@
 //! FreeBSD calls of the confinement that no crate wraps. Called by `confine` only.
 
 use std::ffi::{c_int, c_void};
-use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
 
-use capsicum::{CapRights, FileRights};
+use capsicum::{CapRights, FcntlRights, FileRights, IoctlsBuilder};
 use nix::errno::Errno;
 
 fn procctl(command: c_int, value: &mut c_int) -> Result<(), Errno> {
@@ -41,15 +40,21 @@ pub fn refuse_tracing() -> Result<(), Errno> {
     procctl(libc::PROC_TRACE_CTL, &mut { libc::PROC_TRACE_CTL_DISABLE })
 }
 
-/// Limits a descriptor of this process to these rights. Whether it is open the kernel says.
+/// Limits a descriptor of this process to these rights, and to no command of fcntl(2) that can be
+/// limited, nor of ioctl(2). Whether it is open the kernel says.
 ///
 /// # Errors
 /// `EBADF` when the number is not open, `ENOTCAPABLE` when it has fewer rights already.
-pub fn limit_descriptor(number: RawFd, rights: &FileRights) -> io::Result<()> {
+pub fn limit_descriptor(number: RawFd, rights: &FileRights) -> Result<(), Errno> {
     if number < 0 {
-        return Err(io::Error::from(Errno::EBADF));
+        return Err(Errno::EBADF);
     }
-    // SAFETY: the number is not negative, and the borrow ends with the call, which neither keeps
-    // nor closes the descriptor; were it not open, the kernel answers EBADF.
-    rights.limit(&unsafe { BorrowedFd::borrow_raw(number) })
+    // SAFETY: the number is not negative, and the borrow ends with this function, which neither
+    // keeps nor closes the descriptor; were it not open, the kernel answers EBADF.
+    let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
+    let limited = FcntlRights::new()
+        .limit(&descriptor)
+        .and_then(|()| IoctlsBuilder::new().finalize().limit(&descriptor))
+        .and_then(|()| rights.limit(&descriptor));
+    limited.map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))
 }

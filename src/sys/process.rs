@@ -1,7 +1,9 @@
 //! Processes: forking a role, re-executing RECV, being told of a parent's death, and reaping.
 
 use std::ffi::CString;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+#[cfg(target_os = "freebsd")]
+use std::os::fd::AsFd;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -19,6 +21,81 @@ pub fn fork_role(role: impl FnOnce() -> std::convert::Infallible) -> Result<Pid,
             // A panic must not unwind into the parent's frames, of which this is a copy.
             let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(role));
             exit_now(101)
+        }
+    }
+}
+
+/// A child of a confined process, which ends when its parent does, and of whose end the parent is
+/// told. In FreeBSD's capability mode neither a death signal can be asked for nor a child be waited
+/// for; there the parent holds its child's process open, and the kernel kills it when that closes.
+#[derive(Debug)]
+pub struct BoundChild {
+    /// Its process id.
+    pub pid: Pid,
+    #[cfg(target_os = "freebsd")]
+    process: OwnedFd,
+}
+
+/// Forks this (single-threaded) process, as [`fork_role`]; the child sees to its death signal.
+#[cfg(target_os = "linux")]
+pub fn fork_bound(role: impl FnOnce() -> std::convert::Infallible) -> Result<BoundChild, Errno> {
+    fork_role(role).map(|pid| BoundChild { pid })
+}
+
+/// Forks this (single-threaded) process, as [`fork_role`].
+#[cfg(target_os = "freebsd")]
+pub fn fork_bound(role: impl FnOnce() -> std::convert::Infallible) -> Result<BoundChild, Errno> {
+    let mut process: RawFd = -1;
+    // SAFETY: as in `fork_role`; the pointer is to an int of this frame.
+    match Errno::result(unsafe { libc::pdfork(&raw mut process, libc::PD_CLOEXEC) })? {
+        0 => {
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(role));
+            exit_now(101)
+        }
+        pid => Ok(BoundChild { pid: Pid::from_raw(pid), process: super::fd::own(process)? }),
+    }
+}
+
+impl BoundChild {
+    /// The descriptor that this process holds its child by, if it does.
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        #[cfg(target_os = "linux")]
+        {
+            None
+        }
+        #[cfg(target_os = "freebsd")]
+        {
+            Some(self.process.as_fd())
+        }
+    }
+
+    /// How it ended, `None` as long as it runs; it stays to be reaped by its next parent.
+    #[cfg(target_os = "linux")]
+    pub fn ended(&self) -> Option<Ended> {
+        let how = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        match waitid(Id::Pid(self.pid), how) {
+            Ok(WaitStatus::StillAlive) => None,
+            Ok(status) => Some(status),
+            Err(_) => Some(WaitStatus::Exited(self.pid, 0)),
+        }
+    }
+
+    /// How it ended; `None` as long as it runs.
+    #[cfg(target_os = "freebsd")]
+    pub fn ended(&self) -> Option<Ended> {
+        use nix::sys::event::{EvFlags, EventFilter, FilterFlag, KEvent, Kqueue};
+        let gone = Some(WaitStatus::Exited(self.pid, 0));
+        let Ok(queue) = Kqueue::new() else { return gone };
+        let which = self.process.as_raw_fd() as usize;
+        let (filter, exit) = (EventFilter::EVFILT_PROCDESC, FilterFlag::NOTE_EXIT);
+        let watch = KEvent::new(which, filter, EvFlags::EV_ADD, exit, 0, 0);
+        let mut told = [watch];
+        let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        match queue.kevent(&[watch], &mut told, Some(at_once)) {
+            Ok(0) => None,
+            // As wait(2) tells it.
+            Ok(_) => WaitStatus::from_raw(self.pid, told[0].data() as i32).ok().or(gone),
+            Err(_) => gone,
         }
     }
 }
@@ -80,6 +157,9 @@ fn set_parent_death_signal(signal: Signal) -> Result<(), Errno> {
 
 #[cfg(target_os = "freebsd")]
 fn set_parent_death_signal(signal: Signal) -> Result<(), Errno> {
+    if capsicum::sandboxed() {
+        return Ok(()); // A [`BoundChild`], which needs none.
+    }
     let mut number = signal as libc::c_int;
     // SAFETY: the pointer is to a live int, as PROC_PDEATHSIG_CTL wants.
     let done = unsafe {
@@ -122,16 +202,6 @@ pub fn children() -> Vec<Pid> {
     let list = std::fs::read_to_string(format!("/proc/{own}/task/{own}/children"));
     let list = list.unwrap_or_default();
     list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw).collect()
-}
-
-/// How this child ended, if it has; it stays to be reaped by whoever is its parent next.
-pub fn ended_child(child: Pid) -> Option<Ended> {
-    let how = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-    match waitid(Id::Pid(child), how) {
-        Ok(WaitStatus::StillAlive) => None,
-        Ok(status) => Some(status),
-        Err(_) => Some(WaitStatus::Exited(child, 0)),
-    }
 }
 
 /// Reaps this child if it has ended.

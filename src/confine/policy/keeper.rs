@@ -1,7 +1,7 @@
 //! The keeper: host key, token hashes, the log's directory. It speaks only over channels that were
 //! made for it, and opens files only beneath the state directory.
 
-use super::{Descriptor, Kind, Limits, Right, descriptor};
+use super::{Descriptor, Kind, Limits, Right, descriptor, rights};
 
 /// The channel to the launcher (SEQPACKET).
 pub const LAUNCHER: i32 = 1;
@@ -24,24 +24,7 @@ pub const DESCRIPTORS: &[Descriptor] = &[
         &[Right::Read, Right::Write, Right::Event],
     ),
     descriptor(REPORT, Kind::PipeEnd, "the pipe for log lines", &[Right::Write]),
-    // A file has the rights of the directory that it is opened through, and a worker's descriptor
-    // those of the keeper's: all that anyone needs is here, and each is limited further.
-    descriptor(
-        STATE,
-        Kind::StateDirectory,
-        "the state directory",
-        &[
-            Right::Lookup,
-            Right::Create,
-            Right::Read,
-            Right::Pread,
-            Right::Write,
-            Right::Seek,
-            Right::Flock,
-            Right::Fsync,
-            Right::Fstat,
-        ],
-    ),
+    descriptor(STATE, Kind::StateDirectory, "the state directory", rights::DIRECTORY),
     descriptor(BELL, Kind::PipeEnd, "the doorbell", &[Right::Write]),
 ];
 

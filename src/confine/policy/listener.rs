@@ -29,18 +29,17 @@ pub const DESCRIPTORS: &[Descriptor] = &[
         last: LAST_SOCKET,
         kind: Kind::Listening,
         what: "the listening sockets",
-        // Accepted sockets have their listener's rights.
+        // An accepted socket has its listener's rights: those to read, to write, and to ask what it
+        // is and where it comes from are for the sockets that are handed on.
         rights: &[
             Right::Accept,
-            Right::Listen,
-            Right::Shutdown,
             Right::Event,
-            Right::Getsockopt,
             Right::Setsockopt,
-            Right::Getpeername,
-            Right::Fcntl,
+            Right::Shutdown,
             Right::Read,
             Right::Write,
+            Right::Getpeername,
+            Right::Getsockopt,
         ],
     },
 ];

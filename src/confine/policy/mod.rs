@@ -9,11 +9,14 @@ use serde::Serialize;
 
 use super::Role;
 
+pub use rights::Right;
+
 pub mod keeper;
 pub mod launcher;
 pub mod listener;
 pub mod recv;
 pub mod recv_joined;
+pub mod rights;
 pub mod send;
 
 #[cfg(target_os = "linux")]
@@ -115,30 +118,6 @@ pub const fn int(index: u8, name: &'static str, values: &'static [i32]) -> Arg {
 
 /// `sendto` without an address: a connected socket's peer and nobody else, whatever kind it is.
 pub const NO_ADDRESS: Arg = Arg { index: 4, name: "address", test: Test::Long(&[0]) };
-
-/// What FreeBSD lets a process do with a descriptor, named as in rights(4) without `CAP_`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[allow(missing_docs)]
-pub enum Right {
-    Read,
-    Write,
-    Seek,
-    Pread,
-    Fsync,
-    Flock,
-    Fstat,
-    Event,
-    Accept,
-    Listen,
-    Shutdown,
-    Getsockopt,
-    Setsockopt,
-    Getpeername,
-    Fcntl,
-    Lookup,
-    Create,
-}
 
 /// What kind of file a descriptor is, and how it is open, as the system tells it from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -27,8 +27,10 @@ pub const LOG_TAIL: i32 = 8;
 pub const SEND: i32 = 9;
 /// The channel to SEND, SEND's end; closed here after the fork.
 pub const SEND_END: i32 = 10;
+/// SEND's process (FreeBSD): RECV's hold on it, as in capability mode there is no waiting for one.
+pub const SEND_PROCESS: i32 = 11;
 /// The highest number in the table.
-pub const LAST: i32 = SEND_END;
+pub const LAST: i32 = if cfg!(target_os = "freebsd") { SEND_PROCESS } else { SEND_END };
 
 /// The table of descriptors at its start.
 pub const DESCRIPTORS: &[Descriptor] = &[
@@ -36,7 +38,7 @@ pub const DESCRIPTORS: &[Descriptor] = &[
         CLIENT,
         Kind::Client,
         "the client's socket",
-        &[Right::Read, Right::Write, Right::Event, Right::Shutdown, Right::Fcntl],
+        &[Right::Read, Right::Write, Right::Event, Right::Shutdown],
     ),
     descriptor(
         KEEPER,

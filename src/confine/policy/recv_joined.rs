@@ -2,7 +2,7 @@
 //! rings the bell. It can no longer receive descriptors, fork, or write to the client.
 
 use super::recv::{BELL, CLIENT, GATE, KEEPER, LAST, LOG_APPEND, LOG_TAIL, REPORT, SEND};
-use super::{Descriptor, Kind, Limits, Right, descriptor};
+use super::{Descriptor, Kind, Limits, Right, descriptor, rights};
 
 /// The table of descriptors in this stage.
 pub const DESCRIPTORS: &[Descriptor] = &[
@@ -20,21 +20,9 @@ pub const DESCRIPTORS: &[Descriptor] = &[
     ),
     descriptor(REPORT, Kind::PipeEnd, "the pipe for log lines", &[Right::Write]),
     descriptor(BELL, Kind::PipeEnd, "the doorbell", &[Right::Write]),
-    // As measured for FreeBSD: without FCNTL nobody can clear O_APPEND, without SEEK or PWRITE
-    // nobody can write elsewhere.
-    descriptor(
-        LOG_APPEND,
-        Kind::LogAppend,
-        "the log, to append",
-        &[Right::Write, Right::Flock, Right::Fsync, Right::Fstat],
-    ),
-    descriptor(
-        LOG_TAIL,
-        Kind::LogRead,
-        "the log, to see its last byte",
-        &[Right::Read, Right::Pread, Right::Fstat],
-    ),
-    descriptor(GATE, Kind::Gate, "the gate", &[Right::Flock]),
+    descriptor(LOG_APPEND, Kind::LogAppend, "the log, to append", rights::APPEND),
+    descriptor(LOG_TAIL, Kind::LogRead, "the log, to see its last byte", rights::TAIL),
+    descriptor(GATE, Kind::Gate, "the gate", rights::LOCK),
     descriptor(
         SEND,
         Kind::Channel,

@@ -1,7 +1,7 @@
 //! SEND: reads the log, encrypts, writes to the client's socket, and waits for the bell or for
 //! what RECV tells it. It cannot write to the log, nor receive a byte from the client.
 
-use super::{Descriptor, Kind, Limits, Right, descriptor};
+use super::{Descriptor, Kind, Limits, Right, descriptor, rights};
 
 /// The client's TCP socket.
 pub const CLIENT: i32 = super::recv::CLIENT;
@@ -23,13 +23,8 @@ pub const DESCRIPTORS: &[Descriptor] = &[
         &[Right::Write, Right::Event, Right::Shutdown],
     ),
     descriptor(REPORT, Kind::PipeEnd, "the pipe for log lines", &[Right::Write]),
-    descriptor(
-        LOG,
-        Kind::LogRead,
-        "the log, to read",
-        &[Right::Read, Right::Pread, Right::Flock, Right::Fstat],
-    ),
-    descriptor(GATE, Kind::Gate, "the gate", &[Right::Flock]),
+    descriptor(LOG, Kind::LogRead, "the log, to read", rights::READ),
+    descriptor(GATE, Kind::Gate, "the gate", rights::LOCK),
     descriptor(RECV, Kind::Channel, "the channel to RECV", &[Right::Read, Right::Event]),
 ];
 

@@ -22,6 +22,7 @@ use nix::sys::socket::{
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::confine::{self, policy::rights};
 use crate::sys;
 
 /// The largest message in bytes. A welcome with a long message of the day is the largest there is.
@@ -103,10 +104,12 @@ pub struct Received<M> {
 }
 
 impl Channel {
-    /// A connected pair; both ends close on exec.
+    /// A connected pair; both ends close on exec, and can do nothing but what a channel is for.
     pub fn pair() -> Result<(Self, Self), Errno> {
         let (a, b) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+        confine::limit_rights(&a, rights::CHANNEL_AT_START)?;
+        confine::limit_rights(&b, rights::CHANNEL_AT_START)?;
         Ok((Self(a), Self(b)))
     }
 

@@ -2,18 +2,20 @@
 //!
 //! A request out of turn is a violation: its worker is removed, and the source punished.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
 use jiff::Timestamp;
 
 use super::{Keeper, PATIENCE, ROUND, Session, Stage};
+use crate::confine::{self, policy::rights};
 use crate::daemon::channel::keeper_recv::{
     FromRecv, IssuedTicket, Proof, TICKET_PAUSE, ToRecv, VERDICT_PATIENCE,
 };
 use crate::daemon::channel::launcher_keeper::FromKeeper;
 use crate::daemon::channel::launcher_listener::Verdict;
 use crate::daemon::channel::{Bytes48, ChannelError, WorkerId, pack48, unpack48};
+use crate::daemon::start::StartError;
 use crate::state::tokens::{Entry, Standing};
 use crate::ticket::{self, Ticket};
 use crate::token::{Secret, TokenId};
@@ -165,7 +167,7 @@ impl Keeper {
             return self.refuse(id, Refusal::Full, "the room is full (limits.clients)".into());
         }
         let Some(ticket) = self.ticket_for(token) else { return };
-        let files = match self.files.hand_out() {
+        let files = match self.open_for_recv() {
             Ok(files) => files,
             Err(problem) => {
                 self.report.error(format_args!("the log cannot be opened: {problem}"));
@@ -183,6 +185,15 @@ impl Keeper {
         worker.stage = Stage::Joined { session, ticket_at: None };
         self.members.insert(id, (session, name.clone()));
         self.presence.joined(&name, by_ticket, Instant::now());
+    }
+
+    /// The log's descriptors, with the rights that RECV shall have and no more.
+    fn open_for_recv(&self) -> Result<[OwnedFd; 5], StartError> {
+        let files = self.files.hand_out()?;
+        for (file, entry) in files.iter().zip(rights::RECEIVED) {
+            confine::limit_rights(file, entry.rights)?;
+        }
+        Ok(files)
     }
 
     fn ticket_for(&self, token: TokenId) -> Option<IssuedTicket> {

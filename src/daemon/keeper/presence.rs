@@ -6,11 +6,13 @@
 //! waits for the log's lock: a record that cannot be written now is written at the next chance.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 use crate::config::{Config, Durability};
+use crate::confine::policy::{Right, rights};
 use crate::daemon::channel::report::Reporter;
 use crate::room::log::{Appender, Files, LogError};
 use crate::room::record::{Batch, Kind};
@@ -58,6 +60,12 @@ impl Presence {
             began: Instant::now(),
             dropped: false,
         })
+    }
+
+    /// What it has open, with the rights that it needs.
+    pub fn held(&self) -> impl Iterator<Item = (BorrowedFd<'_>, &'static [Right])> {
+        let rights = [rights::APPEND, rights::TAIL, rights::LOCK];
+        self.log.iter().flat_map(move |log| log.held().into_iter().zip(rights))
     }
 
     /// A session of this name was admitted.

@@ -21,6 +21,7 @@ use nix::unistd::{Gid, Pid, Uid, fchown, geteuid, getpid, getsid, pipe2, setsid}
 use super::Users;
 use crate::config::Config;
 use crate::confine::identity::{self, Ids};
+use crate::confine::{self, policy::rights};
 use crate::daemon::listener::door;
 use crate::exit::{Exit, Failure};
 use crate::sys::{self, signal};
@@ -115,6 +116,7 @@ fn bind_one(address: SocketAddr) -> Result<OwnedFd, Errno> {
         return bind_one(SocketAddr::new(address.ip(), chosen.port()));
     }
     door::open(&fd)?;
+    confine::limit_rights(&fd, rights::LISTENING)?;
     Ok(fd)
 }
 
@@ -182,6 +184,7 @@ fn check_owner(path: &Path, status: &FileStat, wanted: Uid) -> Result<(), Failur
 /// /dev/null, for descriptor 0 of the roles.
 pub fn null() -> Result<OwnedFd, Failure> {
     nix::fcntl::open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
+        .and_then(|null| confine::limit_rights(&null, &[]).map(|()| null))
         .map_err(failed("open /dev/null"))
 }
 
@@ -201,6 +204,7 @@ pub fn program() -> Result<OwnedFd, Failure> {
     let path = program_path()
         .ok_or_else(|| Failure::new(Exit::Internal, "cannot find this program's own file"))?;
     nix::fcntl::open(&path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+        .and_then(|file| confine::limit_rights(&file, rights::PROGRAM).map(|()| file))
         .map_err(failed("open this program's own file"))
 }
 
@@ -215,5 +219,10 @@ pub fn limit_processes(config: &Config) -> Result<(), Failure> {
 
 /// A pipe that never makes its writers wait: a full one loses log lines, or has been rung.
 pub fn pipe() -> Result<(OwnedFd, OwnedFd), Failure> {
-    pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(failed("make a pipe"))
+    let pipe = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).and_then(|(read, write)| {
+        confine::limit_rights(&read, rights::PIPE_READ)?;
+        confine::limit_rights(&write, rights::PIPE_WRITE)?;
+        Ok((read, write))
+    });
+    pipe.map_err(failed("make a pipe"))
 }

@@ -28,7 +28,7 @@ use super::violations::{Seen, Violations};
 use super::workers::{Worker, Workers, verdict};
 use super::{KeeperChild, Plumbing, Start};
 use crate::config::{Config, Sandbox};
-use crate::confine::{Level, Report, Role};
+use crate::confine::{self, Level, Report, Role, policy::rights};
 use crate::daemon::channel::keeper_recv::{Settings, ToRecv};
 use crate::daemon::channel::launcher_keeper::{FromKeeper, ToKeeper};
 use crate::daemon::channel::launcher_listener::{FromListener, ToListener, Verdict};

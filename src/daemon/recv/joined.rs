@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
-use nix::unistd::{Pid, getpid};
+use nix::unistd::getpid;
 
 use super::door::{Guest, bye};
 use super::input::Input;
@@ -25,6 +25,7 @@ use crate::room::log::{Appender, AppenderFds, Reader, ReaderFds};
 use crate::room::offset::Offset;
 use crate::room::record::{Batch, Kind};
 use crate::room::seek;
+use crate::sys::process::BoundChild;
 use crate::sys::{self, signal};
 use crate::ticket::Ticket;
 use crate::token::{Name, Role};
@@ -54,7 +55,7 @@ struct Member {
     batch: Batch,
     ids: Vec<MessageId>,
     send: Channel,
-    send_pid: Pid,
+    send_process: BoundChild,
     /// Control lines that SEND had no room for; while there are any, the client is not read.
     unsaid: VecDeque<String>,
     allowance: Allowance,
@@ -85,6 +86,9 @@ impl Member {
     fn begin(mut recv: Recv, guest: Guest) -> Result<Self, End> {
         let Guest { name, role, ticket, start, mut input, mut sealer, files } = guest;
         check_numbers(&files)?;
+        for (file, entry) in files.iter().zip(policy::rights::RECEIVED) {
+            confine::limit_rights(file, entry.rights).map_err(StartError::from)?;
+        }
         let [append, read, gate, send_gate, tail] = files;
         let reader = Reader::new(ReaderFds { log: read, gate: send_gate }, Offset(0));
         let found = begin_at(&reader, start);
@@ -97,13 +101,15 @@ impl Member {
         };
         let ReaderFds { log: read, gate: send_gate } = reader.into_fds();
         let welcome = welcome(&recv, &name, role, &ticket, from, end);
-        let (send, send_pid) = fork_send(&recv, &name, from, sealer, welcome, &mut input)?;
+        let (send, send_process) = fork_send(&recv, &name, from, sealer, welcome, &mut input)?;
         drop((read, send_gate));
         let who = label(name.as_str(), recv.settings.source);
         sys::title::set(&format!("recv {who}"));
         recv.report = Reporter::new(format!("recv {who}"));
         let mut context = recv.settings.sandbox.context();
         context.earlier = Some(&recv.confined);
+        let process = send_process.descriptor().map(|fd| (fd, policy::rights::PROCESS));
+        context.held = process.as_slice();
         confine::enter(Confined::RecvJoined, &context).map_err(StartError::from)?;
         let settings = &recv.settings;
         let capacity = BATCH_BYTES.max(max_line(settings.message_bytes));
@@ -115,7 +121,7 @@ impl Member {
             batch: Batch::with_capacity(capacity),
             ids: Vec::new(),
             send,
-            send_pid,
+            send_process,
             unsaid: VecDeque::new(),
             allowance: Allowance::new(role, settings.rate, settings.rate_per, settings.burst),
             ticket_asked: None,
@@ -130,10 +136,11 @@ impl Member {
         // Its channel is closed a moment before it has ended. Not reaped: it is handed to the
         // launcher, which then knows by itself.
         for _ in 0..SEND_TRIES {
-            match sys::process::ended_child(self.send_pid) {
+            match self.send_process.ended() {
                 Some(WaitStatus::Signaled(_, Signal::SIGTERM | Signal::SIGKILL, _)) => return 0,
                 Some(WaitStatus::Signaled(_, signal, _)) => {
-                    let text = format!("SEND (process {}) was killed by {signal}", self.send_pid);
+                    let pid = self.send_process.pid;
+                    let text = format!("SEND (process {pid}) was killed by {signal}");
                     self.recv.report.warning(text);
                     return EXIT_SEND_KILLED;
                 }
@@ -466,7 +473,7 @@ fn fork_send(
     sealer: Sealer,
     welcome: Event,
     input: &mut Input,
-) -> Result<(Channel, Pid), End> {
+) -> Result<(Channel, BoundChild), End> {
     let (mine, theirs) = Channel::pair().map_err(StartError::from)?;
     if (mine.raw(), theirs.raw()) != (policy::recv::SEND, policy::recv::SEND_END) {
         return Err(End::Failed(StartError::Table("SEND's channel has other numbers")));
@@ -484,8 +491,8 @@ fn fork_send(
         input.forget();
         send::run(start)
     };
-    let pid = sys::process::fork_role(child).map_err(StartError::from)?;
-    Ok((mine, pid))
+    let process = sys::process::fork_bound(child).map_err(StartError::from)?;
+    Ok((mine, process))
 }
 
 /// A member's token bucket: so many messages at once, so many in the long run. A client that is

@@ -37,6 +37,8 @@ impl Supervisor {
         client: &OwnedFd,
     ) -> Result<Pid, ChannelError> {
         let (theirs, keepers) = Channel::pair()?;
+        confine::limit_rights(&keepers, rights::CHANNEL)?;
+        confine::limit_rights(client, rights::CLIENT_AT_START)?;
         keepers.send(&ToRecv::Settings(Box::new(self.settings(id, source))), &[])?;
         self.keeper.channel.send(&ToKeeper::Worker { id, source }, &[keepers.as_fd()])?;
         let title = format!("{}- {source}", recv::ARGUMENT);
