@@ -20,6 +20,7 @@ use nix::sys::socket::{
     recvmsg, send, sendmsg, socketpair,
 };
 use nix::sys::stat::Mode;
+use nix::sys::time::TimeSpec;
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, mkfifo};
 use papayachat::confine::policy::{recv as table, send};
@@ -204,11 +205,12 @@ fn receiver(level: &str) -> Outcome {
     nix::unistd::write(std::io::stderr(), b"rings\n")?;
     send_word(table::KEEPER, "ready")?;
     // RECV may ask for SEND's end, but not wait for it in the kernel.
+    let send = papayachat::sys::process::BoundChild { pid: child };
     let ended = loop {
-        match papayachat::sys::process::ended_child(child) {
+        match send.ended() {
             Some(ended) => break ended,
-            // Not ppoll: the bell stays blocked in this process.
-            None => drop(nix::poll::poll(&mut [], 5u8)?),
+            // Without a mask of its own: the bell stays blocked in this process.
+            None => drop(nix::poll::ppoll(&mut [], Some(TimeSpec::new(0, 5_000_000)), None)?),
         }
     };
     match ended {
