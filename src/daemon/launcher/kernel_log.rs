@@ -14,6 +14,10 @@ use nix::errno::Errno;
 use crate::confine::violation::Violation;
 
 const PATH: &str = "/dev/kmsg";
+/// The pid namespace that the log's numbers are of: the first one, whose inode is fixed
+/// (`PID_NS_INIT_INO` in linux/nsfs.h). In another one a process has another number, and may have
+/// that of a stranger.
+const FIRST_NAMESPACE: &str = "pid:[4026531836]";
 /// More than any record has: the kernel gives one a read, and none to a smaller buffer.
 const RECORD_MAX: usize = 16 << 10;
 /// Records taken at a time; others wait in the kernel.
@@ -27,6 +31,9 @@ pub struct KernelLog<L = File> {
 impl KernelLog {
     /// Opens it at its end.
     pub fn open() -> io::Result<Self> {
+        if std::fs::read_link("/proc/self/ns/pid")?.as_os_str() != FIRST_NAMESPACE {
+            return Err(io::Error::other("process ids are a container's, and not the log's"));
+        }
         let mut log = OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
