@@ -144,6 +144,7 @@ mod rules {
                 0,
                 "option",
                 &[
+                    libc::PR_SET_NAME,
                     libc::PR_SET_NO_NEW_PRIVS,
                     libc::PR_GET_NO_NEW_PRIVS,
                     libc::PR_GET_DUMPABLE,
@@ -151,7 +152,7 @@ mod rules {
                     PR_GET_MDWE,
                 ],
             )],
-            "the next stage's confinement",
+            "the next stage's confinement, and the titles, which have the client's name then",
         ),
         allow(
             "prctl",
