@@ -30,7 +30,7 @@ fn start_lines(socket: &UnixDatagram) -> Vec<String> {
     let mut lines = Vec::new();
     loop {
         let mut buffer = [0; 4096];
-        let length = socket.recv(&mut buffer).expect("a line for syslog");
+        let length = socket.recv(&mut buffer).unwrap();
         lines.push(String::from_utf8(buffer[..length].to_vec()).unwrap());
         if lines.iter().any(|line| line.contains("serves room")) {
             return lines;

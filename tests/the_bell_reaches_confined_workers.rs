@@ -4,12 +4,13 @@
 
 mod confined;
 
+use std::ffi::CString;
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
-use std::process::{Child, ExitCode, Stdio};
+use std::process::ExitCode;
 
-use confined::{again, again_in_group, fork, must_end, outcome, part};
+use confined::{again, fork, must_end, outcome, part};
 use libtest_mimic::{Arguments, Failed, Trial};
 use nix::fcntl::{FcntlArg, Flock, FlockArg, OFlag, fcntl, open};
 use nix::poll::{PollFd, PollFlags, ppoll};
@@ -21,23 +22,26 @@ use nix::sys::socket::{
 };
 use nix::sys::stat::Mode;
 use nix::sys::time::TimeSpec;
-use nix::sys::wait::WaitStatus;
+use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, mkfifo};
 use papayachat::confine::policy::{recv as table, send};
 use papayachat::confine::{self, Context, Level, Role};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
+/// The name that the launcher of this test executes this program by, to be its RECV.
+const RECV: &str = "recv of a test";
 const RECORD: &[u8] =
     b"{\"ts\":\"2026-11-22T22:23:01.123Z\",\"id\":\"1\",\"from\":\"a\",\"text\":\"x\"}\n";
 
 fn main() -> ExitCode {
-    if let Some((name, given)) = part() {
-        return outcome(match name.as_str() {
-            "launcher" => launcher(&given),
-            "recv" => receiver(&given),
-            _ => Err("no such part".into()),
-        });
+    // RECV has no environment.
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [RECV, level] = arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        return outcome(receiver(level));
+    }
+    if let Some((_, given)) = part() {
+        return outcome(launcher(&given));
     }
     let mut trials = Vec::new();
     for level in Level::ALL.into_iter().filter(|level| *level <= confined::level()) {
@@ -77,6 +81,7 @@ fn launcher(given: &str) -> Outcome {
     let files = [Files::open(directory)?, Files::open(directory)?];
 
     let program = std::env::current_exe()?;
+    let opened = open(&program, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
     let mut context = context(level)?;
     context.executable = Some(&program);
     let report = confine::enter(Role::Launcher, &context)?;
@@ -84,7 +89,7 @@ fn launcher(given: &str) -> Outcome {
 
     let mut workers = Vec::new();
     for files in &files {
-        workers.push(Worker::start(level, files)?);
+        workers.push(Worker::start(&opened, level, files)?);
     }
     for worker in &workers {
         worker.wait_for_send()?;
@@ -92,10 +97,11 @@ fn launcher(given: &str) -> Outcome {
         worker.expect("ready")?;
     }
     kill(Pid::from_raw(0), Signal::SIGUSR1)?;
-    for worker in &mut workers {
+    for worker in &workers {
         worker.expect("heard")?;
-        if !worker.process.wait()?.success() {
-            return Err("a worker failed".into());
+        match waitpid(worker.pid, None)? {
+            WaitStatus::Exited(_, 0) => {}
+            other => return Err(format!("a worker failed: {other:?}").into()),
         }
     }
     Ok(())
@@ -120,20 +126,23 @@ impl Files {
 }
 
 struct Worker {
-    process: Child,
+    pid: Pid,
     keeper: OwnedFd,
     client: OwnedFd,
 }
 
 impl Worker {
-    fn start(level: &str, files: &Files) -> Result<Self, Box<dyn std::error::Error>> {
+    fn start(
+        program: &OwnedFd,
+        level: &str,
+        files: &Files,
+    ) -> Result<Self, Box<dyn std::error::Error>> {
         let pair = |kind| socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC);
         let (client, inner_client) = pair(SockType::Stream)?;
         let (keeper, inner_keeper) = pair(SockType::SeqPacket)?;
-        // In the launcher's group, or the bell would not reach it.
-        let mut command = again_in_group("recv", level);
-        let process =
-            command.stdin(Stdio::from(inner_client)).stdout(Stdio::from(inner_keeper)).spawn()?;
+        let arguments = [CString::new(RECV)?, CString::new(level)?];
+        let table = [inner_client.as_raw_fd(), inner_keeper.as_raw_fd(), 2, table::BELL];
+        let pid = papayachat::sys::process::spawn(program, &arguments, &table)?;
         let numbers = files.0.each_ref().map(AsRawFd::as_raw_fd);
         sendmsg::<()>(
             keeper.as_raw_fd(),
@@ -142,7 +151,7 @@ impl Worker {
             MsgFlags::empty(),
             None,
         )?;
-        Ok(Self { process, keeper, client })
+        Ok(Self { pid, keeper, client })
     }
 
     /// SEND has sent the log to the client, and says there that it is about to wait.

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use papayachat::room::record::Record;
 use serde_json::Value;
 
+#[allow(clippy::duplicate_mod)] // A test may use both that have it.
 #[path = "level.rs"]
 mod level;
 

@@ -9,6 +9,7 @@ use std::process::{Command, ExitCode, Output, Stdio};
 use nix::sys::signal::Signal;
 use papayachat::confine::violation::Violation;
 
+#[allow(clippy::duplicate_mod)] // A test may use both that have it.
 #[path = "../common/level.rs"]
 mod level;
 
@@ -25,16 +26,9 @@ pub fn part() -> Option<(String, String)> {
 
 /// This test program again, in a process group of its own, in a part.
 pub fn again(part: &str, given: &str) -> Command {
-    let mut command = again_in_group(part, given);
-    command.process_group(0);
-    command
-}
-
-/// This test program again, in this process's group, in a part.
-pub fn again_in_group(part: &str, given: &str) -> Command {
     let program = std::env::current_exe().expect("a test knows its program");
     let mut command = Command::new(program);
-    command.env(PART, part).env(GIVEN, given).stdin(Stdio::null());
+    command.env(PART, part).env(GIVEN, given).stdin(Stdio::null()).process_group(0);
     // A backtrace would open files, which is a violation like any other.
     command.env_remove("RUST_BACKTRACE").env_remove("RUST_LIB_BACKTRACE");
     command

@@ -11,8 +11,7 @@ use super::linux::{attack, n};
 use super::{Attack, Role};
 
 pub(super) const ATTACKS: &[Attack] = &[
-    attack("execute", "runs another program", "execve", &[Path(c"/bin/true"), n(0), n(0)])
-        .fails_in_launcher(EACCES),
+    attack("execute", "runs another program", "execve", &[Path(c"/bin/true"), n(0), n(0)]),
     attack(
         "execute-at",
         "runs another program",
@@ -98,8 +97,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     attack("fork", "more processes", "clone", &[n(SIGCHLD), n(0), n(0), n(0), n(0)])
         .not_for(&[Role::Launcher, Role::Recv]),
     attack("fork-old", "more processes", "fork", &[]),
-    attack("new-pipe", "a channel that nobody checks", "pipe2", &[Scratch, n(0)])
-        .not_for_launcher(),
+    attack("new-pipe", "a channel that nobody checks", "pipe2", &[Scratch, n(0)]),
     attack("new-event", "a channel that nobody checks", "eventfd2", &[n(0), n(0)]),
     attack("new-epoll", "waits past the policy", "epoll_create1", &[n(0)]),
     attack("new-signal-descriptor", "takes signals", "signalfd4", &[n(-1), Scratch, n(8), n(0)]),

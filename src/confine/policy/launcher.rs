@@ -16,8 +16,8 @@ pub use rules::RULES;
 #[cfg(target_os = "linux")]
 mod rules {
     use libc::{
-        AF_UNIX, CLONE_VFORK, CLONE_VM, SIGCHLD, SIGCONT, SIGKILL, SIGTERM, SIGUSR1, SOCK_CLOEXEC,
-        SOCK_DGRAM, SOCK_NONBLOCK, SOCK_SEQPACKET, SOCK_STREAM,
+        AF_UNIX, SIGCONT, SIGKILL, SIGTERM, SIGUSR1, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK,
+        SOCK_SEQPACKET, SOCK_STREAM,
     };
 
     use super::super::{Arg, Rule, Test, allow, int};
@@ -36,10 +36,6 @@ mod rules {
         ],
     );
 
-    /// `tests/the_bell_reaches_confined_workers.rs` is a launcher that is no papayad.
-    const SPAWNED: &str = "the launcher itself forks and executes by descriptor, with pipes made \
-                           before; the one that stands for it in a test spawns as libraries do";
-
     /// The rules, besides those of `startup` and of all that it starts.
     pub const RULES: &[Rule] = &[
         allow(
@@ -55,18 +51,7 @@ mod rules {
             ],
             "ends one worker; never a group",
         ),
-        allow(
-            "clone",
-            &[Arg {
-                index: 0,
-                name: "flags",
-                test: Test::Long(&[(CLONE_VM | CLONE_VFORK | SIGCHLD) as u64]),
-            }],
-            "the C library spawns a program so, where clone3 is not there",
-        )
-        .rare(SPAWNED),
         allow("wait4", &[], "reaps workers"),
-        allow("pipe2", &[], "the pipe for a child's log lines").rare(SPAWNED),
         allow("socketpair", &[UNIX, KIND], "the channels of a new client"),
         allow("socket", &[UNIX, KIND], "syslog and the service manager, again after their restart"),
         allow("connect", &[], "the same; the family is that of the socket"),

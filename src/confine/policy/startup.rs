@@ -13,9 +13,6 @@ const READ_ONLY: Arg =
 
 /// The rules.
 pub const RULES: &[Rule] = &[
-    allow("execve", &[], "as execveat, for programs that are spawned by name").rare(
-        "RECV is executed by its descriptor; the launcher of a test spawns as libraries do, by name",
-    ),
     allow("execveat", &[], "RECV is executed anew for each client, at fresh addresses"),
     allow("openat", &[READ_ONLY], "the loader opens libraries; the launcher its configuration"),
     allow("pread64", &[], "the loader reads program headers"),

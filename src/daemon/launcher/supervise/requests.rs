@@ -186,7 +186,7 @@ impl Supervisor {
             self.config.listen.clone(),
             self.config.identity.clone(),
             self.config.paths.clone(),
-            self.config.sandbox.clone(),
+            self.config.sandbox,
         );
         let presence = self.config.log.presence;
         let (clients, startups) = (self.config.limits.clients, self.config.limits.startups);
