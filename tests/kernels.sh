@@ -28,21 +28,17 @@ not_run() {
     exit 77
 }
 
-# The suite's backports have the newer kernel, and an emulator that knows all of `-cpu max`.
-backports() { # COMMAND… that runs apt there
-    local uri
-    # shellcheck disable=SC2016 # apt's own variable.
-    uri=$("$@" apt-get indextargets --format '$(REPO_URI)' "Codename: $suite" | head -n 1)
-    [ -n "$uri" ] && echo "deb $uri $suite-backports main"
-}
-
 install_tools() {
     [ "$(id -u)" -eq 0 ] || not_run "only root can install the emulator"
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -q
     apt-get install -q -y --no-install-recommends debootstrap e2fsprogs
     if ! command -v qemu-system-x86_64 >/dev/null; then
-        backports env >/etc/apt/sources.list.d/papayachat-tests.list
+        # The suite's backports have an emulator that knows all of `-cpu max`.
+        # shellcheck disable=SC2016 # apt's own variable.
+        uri=$(apt-get indextargets --format '$(REPO_URI)' "Codename: $suite" | head -n 1)
+        [ -n "$uri" ] || not_run "apt knows no $suite here"
+        echo "deb $uri $suite-backports main" >/etc/apt/sources.list.d/papayachat-tests.list
         apt-get update -q
         apt-get install -q -y --no-install-recommends -t "$suite-backports" qemu-system-x86 seabios
     fi
@@ -74,12 +70,14 @@ make_tree() {
     mkdir -p "$cache"
     rm -rf "$tree.new"
     timeout 900 debootstrap --variant=minbase --include=kmod,initramfs-tools,iproute2 "$suite" "$tree.new"
-    backports chroot "$tree.new" >"$tree.new/etc/apt/sources.list.d/backports.list"
+    # They have the newer kernel; what is not asked for from there comes from the suite itself.
+    sed -n "s/^\(deb .*\) $suite main.*/\1 $suite-backports main/p" "$tree.new/etc/apt/sources.list" \
+        >"$tree.new/etc/apt/sources.list.d/backports.list"
+    cp -L /etc/resolv.conf "$tree.new/etc/resolv.conf"
+    chroot "$tree.new" apt-get update -q
     local install=(timeout 600 chroot "$tree.new" env DEBIAN_FRONTEND=noninteractive
         apt-get install -q -y --no-install-recommends linux-image-cloud-amd64)
     "${install[@]}"
-    cp -L /etc/resolv.conf "$tree.new/etc/resolv.conf"
-    chroot "$tree.new" apt-get update -q
     "${install[@]}" -t "$suite-backports"
     rm -rf "$tree.new"/var/cache/apt "$tree.new"/var/lib/apt/lists
     mv "$tree.new" "$tree"
