@@ -6,6 +6,8 @@
 mod people;
 #[path = "common/random.rs"]
 mod random;
+#[path = "common/raw_client.rs"]
+mod raw_client;
 #[path = "common/service.rs"]
 mod service;
 #[path = "common/stall.rs"]
@@ -25,6 +27,7 @@ use papayachat::sys::signal;
 use papayachat::wire::command::Start;
 use people::{Person, read_token};
 use random::Random;
+use raw_client::{RawClient, join_line};
 use serde_json::Value;
 use service::Service;
 
@@ -144,4 +147,19 @@ fn prepare() {
 /// Rings for this thread alone.
 fn ring() {
     raise(Signal::SIGUSR1).unwrap();
+}
+
+#[test]
+fn what_comes_together_with_the_token_does_not_wait_for_more() {
+    let service = Service::start("");
+    let token = read_token(&service.token("alice", &[]));
+    let mut alice = RawClient::shake(service.port, &token);
+    // One write, so that one read of RECV's has all of it.
+    let mut bytes = alice.seal(join_line(&token, 1, "").as_bytes());
+    for number in 0..3 {
+        let line = format!("{{\"cmd\":\"say\",\"id\":\"{number}\",\"text\":\"word {number}\"}}\n");
+        bytes.extend(alice.seal(line.as_bytes()));
+    }
+    raw_client::write(&mut alice.stream, &bytes);
+    alice.hear("word 2");
 }

@@ -154,10 +154,13 @@ impl Member {
     }
 
     fn converse(&mut self) -> End {
+        // What came together with the token is here already: no wait would tell of it.
+        let mut outcome = self.carry_out_all();
         let end = loop {
-            if let Err(end) = self.turn() {
+            if let Err(end) = outcome {
                 break end;
             }
+            outcome = self.turn();
         };
         if let End::Garbage(_) = end {
             self.last_word(&bye(ByeReason::Protocol));
@@ -187,10 +190,7 @@ impl Member {
         {
             self.input.filled(length);
         }
-        // What was said before a line that ends the session was said: it is stored first.
-        let taken = self.take_lines();
-        self.append();
-        taken?;
+        self.carry_out_all()?;
         if self.sync_due.is_some_and(|due| due <= Instant::now()) {
             self.sync();
         }
@@ -230,6 +230,14 @@ impl Member {
             // The keeper is gone, and so is the service.
             Err(_) => Err(End::Gone),
         }
+    }
+
+    /// Takes the client's lines, and stores what they say: also what stands before one that ends
+    /// the session.
+    fn carry_out_all(&mut self) -> Result<(), End> {
+        let taken = self.take_lines();
+        self.append();
+        taken
     }
 
     /// Carries out the client's lines until there are no more, or its allowance is used up.
