@@ -297,6 +297,7 @@ impl Keeper {
                         self.reload();
                     }
                     ToKeeper::End { id, reason } => self.end(id, reason),
+                    ToKeeper::Ping => self.tell(&FromKeeper::Pong),
                 },
                 Err(ChannelError::WouldBlock) => return,
                 // The launcher is gone, and so is the service.

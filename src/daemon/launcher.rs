@@ -5,18 +5,20 @@
 //! listener hands over, reaps, writes syslog for everyone, and rings the bell. It reads no byte
 //! that a client sent, and holds no key.
 
+mod activation;
 pub mod control;
 mod counters;
 mod journal;
 mod kernel_log;
 mod locks;
+mod manager;
 pub mod prepare;
 pub mod seal;
 mod supervise;
 mod violations;
 mod workers;
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -26,6 +28,7 @@ use nix::unistd::{Pid, geteuid, getpid};
 
 use self::journal::Journal;
 use self::kernel_log::KernelLog;
+use self::manager::Manager;
 use self::supervise::Supervisor;
 use super::channel::Channel;
 use super::channel::launcher_keeper::FromKeeper;
@@ -57,6 +60,8 @@ struct Plumbing {
     report: (OwnedFd, OwnedFd),
     bell: (OwnedFd, OwnedFd),
     sockets: Vec<OwnedFd>,
+    /// Whether the sockets are the service manager's, and only lent.
+    lent: bool,
     control: control::Door,
 }
 
@@ -66,13 +71,19 @@ struct Plumbing {
 /// # Errors
 /// Why it could not start, or why it ended without being told.
 pub fn run(config: Config, config_path: &Path, leashed: bool) -> Result<(), Failure> {
-    // Whatever the starter left open, perhaps as root, is no business of this service's.
-    sys::fd::close_from(3).map_err(prepare::failed("close inherited descriptors"))?;
+    let lent = activation::sockets()?;
+    // Whatever else the starter left open, perhaps as root, is no business of this service's.
+    let first = 3 + lent.as_ref().map_or(0, Vec::len) as RawFd;
+    sys::fd::close_from(first).map_err(prepare::failed("close inherited descriptors"))?;
+    let (manager, problem) = Manager::from_environment();
     let users = users(&config)?;
-    prepare::own_session(users.as_ref())?;
+    let (lent, manager) = prepare::own_session(users.as_ref(), (lent, manager))?;
     signal::let_faults_kill().map_err(prepare::failed("set signals up"))?;
     let mut journal = Journal::open(&config.syslog);
-    let (plumbing, keeper) = begin(&config, users.as_ref(), &mut journal)?;
+    if let Some(problem) = problem {
+        journal.line(Severity::Warning, &format!("launcher: {problem}"));
+    }
+    let (plumbing, keeper) = begin(&config, users.as_ref(), lent, &mut journal)?;
     let kernel_log = kernel_log(&mut journal);
     match &users {
         Some(users) => {
@@ -81,7 +92,8 @@ pub fn run(config: Config, config_path: &Path, leashed: bool) -> Result<(), Fail
         }
         None => identity::rootless().map_err(|e| Failure::new(Exit::Internal, e.to_string()))?,
     }
-    let start = Start { config, config_path: config_path.to_owned(), leashed, users, kernel_log };
+    let config_path = config_path.to_owned();
+    let start = Start { config, config_path, leashed, users, kernel_log, manager };
     supervise(start, journal, plumbing, keeper)
 }
 
@@ -105,10 +117,15 @@ fn users(config: &Config) -> Result<Option<Users>, Failure> {
 fn begin(
     config: &Config,
     users: Option<&Users>,
+    lent: Option<Vec<OwnedFd>>,
     journal: &mut Journal,
 ) -> Result<(Plumbing, KeeperChild), Failure> {
+    let is_lent = lent.is_some();
     // First what can fail because of others: a port that is taken must leave nothing behind.
-    let sockets = prepare::bind(&config.listen.addresses)?;
+    let sockets = match lent {
+        Some(sockets) => sockets,
+        None => prepare::bind(&config.listen.addresses)?,
+    };
     prepare::directories(config, users)?;
     if let Err(why) = seal::seal(config, users.map(|users| users.keeper)) {
         let text = format!("launcher: room.log is not append-only in the file system: {why}");
@@ -121,6 +138,7 @@ fn begin(
         report: prepare::pipe()?,
         bell: prepare::pipe()?,
         sockets,
+        lent: is_lent,
         control,
     };
     let (mine, theirs) = Channel::pair().map_err(prepare::failed("make a channel"))?;
@@ -167,6 +185,7 @@ struct Start {
     /// `None` without root.
     users: Option<Users>,
     kernel_log: Option<KernelLog>,
+    manager: Manager,
 }
 
 struct KeeperChild {

@@ -45,6 +45,8 @@ pub struct Start<'a> {
     pub null: RawFd,
     /// The listening sockets.
     pub sockets: &'a [RawFd],
+    /// Whether they are the service manager's, and only lent.
+    pub lent: bool,
     /// The launcher's process id.
     pub launcher: Pid,
     /// What the operator allows.
@@ -59,6 +61,7 @@ pub struct Start<'a> {
 struct Listener {
     channel: Channel,
     sockets: Vec<OwnedFd>,
+    lent: bool,
     limits: Limits,
     next: WorkerId,
     rest: Option<Instant>,
@@ -97,7 +100,10 @@ impl Listener {
         for fd in fds {
             std::mem::forget(fd); // 0 and 2 stay open for good: nothing else may take their place.
         }
-        Ok(Self { channel, sockets, limits, next: start.next, rest: None, report })
+        // One that cannot say so is started again: the launcher waits for this word.
+        channel.send(&FromListener::Open, &[]).map_err(|_| Errno::EPIPE)?;
+        let (next, lent) = (start.next, start.lent);
+        Ok(Self { channel, sockets, lent, limits, next, rest: None, report })
     }
 
     fn serve(&mut self) -> Result<Infallible, start::StartError> {
@@ -210,8 +216,11 @@ impl Listener {
 
     /// Refuses connections until the launcher starts another listener. The sockets stay bound:
     /// nobody else can take the port, and listening again needs no root.
+    ///
+    /// Sockets that are only lent stay as they are: whether the service ends, so that connections
+    /// are to wait for the next one, or the door is to be closed, the launcher knows.
     fn close_door(&self, why: &str) -> ! {
-        for socket in &self.sockets {
+        for socket in self.sockets.iter().filter(|_| !self.lent) {
             if let Err(cause) = door::close(socket) {
                 self.report.error(format_args!("the door does not close: {}", cause.desc()));
             }

@@ -56,6 +56,11 @@ impl Service {
     /// The same, with the state directory at another place below the test's directory, in which
     /// `prepare` may do something first.
     pub fn start_in(state: &str, more: &str, prepare: impl FnOnce(&Path)) -> Self {
+        Self::start_by(plainly(), state, more, prepare)
+    }
+
+    /// The same, by a command that runs what follows it as papayad's arguments.
+    pub fn start_by(by: Command, state: &str, more: &str, prepare: impl FnOnce(&Path)) -> Self {
         let dir = tempfile::Builder::new().prefix("papaya-test-").tempdir().unwrap();
         // As root, other users have to reach the state directory in it.
         use std::os::unix::fs::PermissionsExt;
@@ -67,7 +72,7 @@ impl Service {
         let usual = format!("{}/state\"", dir.path().display());
         let text = text.replace(&usual, &format!("{}\"", state.display()));
         fs::write(&config, text).unwrap();
-        let (launcher, lines) = launch(&config);
+        let (launcher, lines) = launch(by, &config);
         let mut service = Self { dir, config, launcher, port: 0, state, lines, log: Vec::new() };
         let line = service.wait_for_line("serves room");
         let port = line.split("127.0.0.1:").nth(1).and_then(|s| s.split_whitespace().next());
@@ -117,10 +122,15 @@ impl Service {
 
     /// Starts it again on the same port and directory, after it has ended.
     pub fn restart(&mut self) {
+        self.restart_by(plainly());
+    }
+
+    /// The same, by a command that runs what follows it as papayad's arguments.
+    pub fn restart_by(&mut self, by: Command) {
         let text = fs::read_to_string(&self.config).unwrap();
         let text = text.replace("127.0.0.1:0", &format!("127.0.0.1:{}", self.port));
         fs::write(&self.config, text).unwrap();
-        (self.launcher, self.lines) = launch(&self.config);
+        (self.launcher, self.lines) = launch(by, &self.config);
         self.wait_for_line("serves room");
         self.assert_level();
     }
@@ -314,12 +324,18 @@ impl Drop for Service {
     }
 }
 
-fn launch(config: &Path) -> (Child, Receiver<String>) {
-    let mut launcher = Command::new(PAPAYAD)
+/// papayad itself, started as a script would.
+fn plainly() -> Command {
+    let mut papayad = Command::new(PAPAYAD);
+    papayad.stdin(Stdio::null());
+    papayad
+}
+
+fn launch(mut by: Command, config: &Path) -> (Child, Receiver<String>) {
+    let mut launcher = by
         .args(["run", "--config"])
         .arg(config)
         .env_remove("JOURNAL_STREAM")
-        .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()

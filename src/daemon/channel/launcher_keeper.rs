@@ -10,6 +10,7 @@
 //! | `Remove` | keeper | its worker does not leave by itself | once a worker |
 //! | `Reload` | launcher | SIGHUP, a changed token | any time; answered by `Reloaded` |
 //! | `End` | launcher | kick | any time |
+//! | `Ping` | launcher | the service manager's watchdog | any time; answered by `Pong` |
 
 use std::net::SocketAddr;
 
@@ -70,6 +71,8 @@ pub enum FromKeeper {
         /// How many tokens can join now, or what was wrong.
         outcome: Result<u32, String>,
     },
+    /// It goes round.
+    Pong,
 }
 
 /// To the keeper.
@@ -96,4 +99,6 @@ pub enum ToKeeper {
         /// What to tell the client.
         reason: ByeReason,
     },
+    /// Answer, to show that you can.
+    Ping,
 }

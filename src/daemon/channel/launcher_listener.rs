@@ -3,6 +3,7 @@
 //!
 //! | message | from | when | how often |
 //! |---|---|---|---|
+//! | `Open` | listener | it is confined, and begins to accept | once, first |
 //! | `Start` + socket | listener | the door is open | once a connection; ids only grow |
 //! | `Penalty` | listener | it begins to turn a source away | for the count alone |
 //! | `Joined`, `Ended` | launcher | after `Start` | once a worker, `Ended` last |
@@ -43,6 +44,8 @@ impl Verdict {
 /// From the listener.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum FromListener {
+    /// The door is open.
+    Open,
     /// A connection that passed the limits; its socket comes along.
     Start {
         /// The listener's own number for it; each is larger than the one before.

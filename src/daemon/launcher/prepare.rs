@@ -1,5 +1,6 @@
 //! Launcher, as root: directories, sockets, pipes. Nothing here reads what others wrote.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -19,6 +20,7 @@ use nix::sys::wait::WaitStatus;
 use nix::unistd::{Gid, Pid, Uid, fchown, geteuid, getpid, getsid, pipe2, setsid};
 
 use super::Users;
+use super::manager::Manager;
 use crate::config::Config;
 use crate::confine::identity::{self, Ids};
 use crate::confine::{self, policy::rights};
@@ -41,26 +43,34 @@ pub fn failed(action: &'static str) -> impl Fn(Errno) -> Failure {
     move |cause| Failure::new(Exit::Internal, format!("cannot {action}: {}", cause.desc()))
 }
 
+/// What the service manager gave: its sockets, if it opened them, and the way to it.
+type Given = (Option<Vec<OwnedFd>>, Manager);
+
 /// The bell is rung for the whole process group, so the service must have a session and a group of
 /// its own. A service manager made it so already; a script's child can make it so. A job of an
 /// interactive shell leads a group that may hold others too (`papayad run | tee`): then the
 /// service goes on in a child, and this process stays in front of it, passes signals on, and ends
-/// as it ends.
-pub fn own_session(users: Option<&Users>) -> Result<(), Failure> {
+/// as it ends; what came from the service manager goes on with the service.
+pub fn own_session(users: Option<&Users>, given: Given) -> Result<Given, Failure> {
     if getsid(None) == Ok(getpid()) || setsid().is_ok() {
-        return Ok(());
+        return Ok(given);
     }
     let front = getpid();
     match sys::process::fork_here().map_err(failed("start a session"))? {
         None => {
             setsid().map_err(failed("start a session"))?;
-            sys::process::die_with_parent(front).map_err(failed("start a session"))
+            sys::process::die_with_parent(front).map_err(failed("start a session"))?;
+            Ok(given)
         }
-        Some(service) => stay_in_front(service, users),
+        Some(service) => {
+            given.1.main_process(service);
+            drop(given);
+            match stay_in_front(service, users)? {}
+        }
     }
 }
 
-fn stay_in_front(service: Pid, users: Option<&Users>) -> Result<(), Failure> {
+fn stay_in_front(service: Pid, users: Option<&Users>) -> Result<Infallible, Failure> {
     match users {
         Some(users) => identity::become_forever(&users.workers),
         None => identity::rootless(),
@@ -100,14 +110,7 @@ fn bind_one(address: SocketAddr) -> Result<OwnedFd, Errno> {
         // Explicit, because systems differ: a wildcard serves IPv4 too, an address only itself.
         setsockopt(&fd, sockopt::Ipv6V6Only, &!v6.ip().is_unspecified())?;
     }
-    // Accepted sockets inherit these (tcp(7)), so no worker has to set any.
-    setsockopt(&fd, sockopt::TcpNoDelay, &true)?;
-    setsockopt(&fd, sockopt::KeepAlive, &true)?;
-    setsockopt(&fd, sockopt::TcpKeepIdle, &KEEPALIVE_IDLE)?;
-    setsockopt(&fd, sockopt::TcpKeepInterval, &KEEPALIVE_INTERVAL)?;
-    setsockopt(&fd, sockopt::TcpKeepCount, &KEEPALIVE_COUNT)?;
-    #[cfg(target_os = "linux")]
-    setsockopt(&fd, sockopt::TcpUserTimeout, &(1000 * (KEEPALIVE_IDLE + 4 * KEEPALIVE_INTERVAL)))?;
+    tune(&fd)?;
     bind_socket(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
     if address.port() == 0 {
         // A port that the system chose is lost when the door is closed, one that was asked for is
@@ -118,6 +121,19 @@ fn bind_one(address: SocketAddr) -> Result<OwnedFd, Errno> {
     door::open(&fd)?;
     confine::limit_rights(&fd, rights::LISTENING)?;
     Ok(fd)
+}
+
+/// What a listening socket is set to. Accepted sockets inherit it (tcp(7)), so no worker has to
+/// set anything.
+pub fn tune(fd: &OwnedFd) -> Result<(), Errno> {
+    setsockopt(fd, sockopt::TcpNoDelay, &true)?;
+    setsockopt(fd, sockopt::KeepAlive, &true)?;
+    setsockopt(fd, sockopt::TcpKeepIdle, &KEEPALIVE_IDLE)?;
+    setsockopt(fd, sockopt::TcpKeepInterval, &KEEPALIVE_INTERVAL)?;
+    setsockopt(fd, sockopt::TcpKeepCount, &KEEPALIVE_COUNT)?;
+    #[cfg(target_os = "linux")]
+    setsockopt(fd, sockopt::TcpUserTimeout, &(1000 * (KEEPALIVE_IDLE + 4 * KEEPALIVE_INTERVAL)))?;
+    Ok(())
 }
 
 fn cannot_bind(address: SocketAddr) -> impl Fn(Errno) -> Failure {

@@ -1,6 +1,7 @@
 //! The launcher without root: waits, rings, reaps, and ends the service.
 
 mod door;
+mod manage;
 mod requests;
 mod staff;
 
@@ -23,6 +24,7 @@ use super::control::Request;
 use super::counters::Counters;
 use super::journal::Journal;
 use super::locks::{Locks, parent_of};
+use super::manager::Manager;
 use super::prepare::failed;
 use super::violations::{Seen, Violations};
 use super::workers::{Worker, Workers, verdict};
@@ -77,8 +79,17 @@ pub struct Supervisor {
     journal: Journal,
     plumbing: Plumbing,
     keeper: KeeperChild,
+    manager: Manager,
+    /// The manager was told that the configuration is read again, and waits for the end of it.
+    reloading: bool,
+    /// How often the keeper was asked to read the tokens again, and has not answered.
+    keeper_owes: u32,
     door: Door,
     back_off: Duration,
+    /// The listener that is running has said that it listens.
+    listening: bool,
+    /// The room was open once: the manager and the log know.
+    announced: bool,
     /// The door was opened again before its listener had closed it.
     reopen: bool,
     /// A listener that was killed in order to start one with new limits.
@@ -119,7 +130,7 @@ impl Supervisor {
         let FromKeeper::Ready { files, tokens, confined, new_key } = ready else {
             return Err(Failure::new(Exit::Internal, "the keeper's first word was not \"ready\""));
         };
-        let Start { config, config_path, leashed, users, kernel_log } = start;
+        let Start { config, config_path, leashed, users, kernel_log, manager } = start;
         let leash = if leashed { sys::fd::own(0).ok() } else { None };
         let mut supervisor = Self {
             config,
@@ -129,8 +140,13 @@ impl Supervisor {
             journal,
             plumbing,
             keeper,
+            manager,
+            reloading: false,
+            keeper_owes: 0,
             door: Door::Closed,
             back_off: BACK_OFF.0,
+            listening: false,
+            announced: false,
             reopen: false,
             renewing: None,
             pausing: false,
@@ -205,7 +221,21 @@ impl Supervisor {
         if !self.locks.works() {
             self.log(Severity::Notice, "this system does not tell who holds a lock");
         }
+        if self.plumbing.lent {
+            let text = "the sockets are the service manager's; listen.addresses is not used";
+            self.log(Severity::Notice, text);
+        }
         self.open_door();
+        Ok(())
+    }
+
+    /// The listener listens: the room is open, and whoever waits for that is told.
+    fn door_is_open(&mut self) {
+        self.listening = true;
+        self.manager.status_changed();
+        if self.stop.is_some() || std::mem::replace(&mut self.announced, true) {
+            return;
+        }
         let addresses: Vec<String> = self.addresses().iter().map(ToString::to_string).collect();
         let text = format!(
             "papayad {} serves room {:?} on {} with {} tokens",
@@ -215,7 +245,8 @@ impl Supervisor {
             self.tokens
         );
         self.log(Severity::Notice, &text);
-        Ok(())
+        let status = self.summary();
+        self.manager.ready(&status);
     }
 
     /// The addresses as bound: a configured port 0 became a real one.
@@ -238,6 +269,7 @@ impl Supervisor {
             self.restart_listener();
             self.watch_locks();
             self.tell_violations();
+            self.mind_manager();
             if self.stop.is_some() && self.is_over() {
                 break;
             }
@@ -250,6 +282,12 @@ impl Supervisor {
         match &outcome {
             Ok(()) => self.log(Severity::Notice, "stopped"),
             Err(failure) => self.log(Severity::Error, &failure.message),
+        }
+        if self.plumbing.lent {
+            // The manager waits for connections on them again, and gives up one that is shut.
+            for socket in &self.plumbing.sockets {
+                let _ = listener::door::open(socket);
+            }
         }
         self.keeper.end();
         outcome
@@ -265,7 +303,8 @@ impl Supervisor {
         let bell_rests = self.bell_rests_until > now;
         let bell = (bell_rests || self.bell_due).then_some(self.bell_rests_until);
         let violations = self.violations.next_due();
-        let due = [restart, locks, stop, bell, violations, self.plumbing.control.next_due()];
+        let (control, manager) = (self.plumbing.control.next_due(), self.manager.next_due());
+        let due = [restart, locks, stop, bell, violations, control, manager];
         let due = due.into_iter().flatten().min();
         let limit = due.map(|due| due.saturating_duration_since(now));
         let read = PollFlags::POLLIN;
@@ -374,6 +413,7 @@ impl Supervisor {
     fn reaped(&mut self, status: WaitStatus) {
         let Some(pid) = status.pid() else { return };
         let violated = matches!(status, WaitStatus::Signaled(_, Signal::SIGSYS, _));
+        self.manager.status_changed();
         if pid == self.keeper.pid {
             if violated {
                 self.note_violation(Role::Keeper, Some(pid), None);
@@ -455,6 +495,8 @@ impl Supervisor {
             return;
         }
         self.log(Severity::Notice, "stopping");
+        let why = outcome.as_ref().err().map_or("stopping", |failure| failure.message.as_str());
+        self.manager.stopping(why);
         self.stop = Some((Instant::now() + GOODBYE, outcome));
         // RECV and SEND tell their clients that they may come back; the listener closes the door.
         let _ = kill(Pid::from_raw(0), Signal::SIGTERM);

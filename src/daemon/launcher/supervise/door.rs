@@ -25,6 +25,7 @@ impl Supervisor {
 
     pub(super) fn fork_listener(&mut self) -> Result<Door, Errno> {
         let (mine, theirs) = Channel::pair()?;
+        self.listening = false;
         self.untold.clear(); // The new listener is told by `clients` who is here.
         let sockets: Vec<i32> = self.plumbing.sockets.iter().map(AsRawFd::as_raw_fd).collect();
         let clients = self.workers.iter().map(|(id, w)| (id, w.source, w.member.is_some()));
@@ -33,6 +34,7 @@ impl Supervisor {
             report: self.plumbing.report.1.as_raw_fd(),
             null: self.plumbing.null.as_raw_fd(),
             sockets: &sockets,
+            lent: self.plumbing.lent,
             launcher: getpid(),
             config: &self.config,
             next: self.next_id,
@@ -56,7 +58,9 @@ impl Supervisor {
             if reopen {
                 return self.open_door();
             }
-            if self.stop.is_none() {
+            if self.stop.is_none() && self.plumbing.lent {
+                self.close_door();
+            } else if self.stop.is_none() {
                 self.log(Severity::Notice, "the door is closed; `papayad resume` opens it");
             }
             return;
@@ -105,6 +109,7 @@ impl Supervisor {
                 Ok(got) => {
                     let full = self.workers.len() >= self.workers_max();
                     match (got.message, got.fds.into_iter().next()) {
+                        (FromListener::Open, None) => self.door_is_open(),
                         (FromListener::Penalty, None) => self.counters.penalties += 1,
                         (FromListener::Start { id }, Some(client))
                             if id >= self.next_id && !full =>

@@ -106,6 +106,7 @@ impl Supervisor {
     /// Closes the door while there is no listener to do it.
     pub(super) fn close_door(&mut self) -> String {
         self.door = Door::Closed;
+        self.manager.status_changed();
         for index in 0..self.plumbing.sockets.len() {
             if let Err(cause) = listener::door::close(&self.plumbing.sockets[index]) {
                 let text = format!("the door does not close: {}", cause.desc());
@@ -156,6 +157,10 @@ impl Supervisor {
 
     /// SIGHUP: tokens, and what of the configuration can change while the service runs.
     pub(super) fn reload(&mut self) -> String {
+        if self.announced {
+            self.reloading = true;
+            self.manager.reloading();
+        }
         let text = match Config::load(&self.config_path) {
             Ok(new) => self.change(new),
             Err(failure) => format!("the configuration stays as it was: {failure}"),
@@ -170,6 +175,7 @@ impl Supervisor {
         let limits = &self.config.limits;
         let reload = ToKeeper::Reload { sessions: limits.sessions, grace: limits.grace };
         if self.tell_keeper(&reload) {
+            self.keeper_owes += 1;
             "the tokens are read again\n".into()
         } else {
             "error: the keeper is busy; send the service SIGHUP\n".into()

@@ -97,6 +97,7 @@ impl Supervisor {
             FromKeeper::Joined { id, name, role, token } => {
                 let Some(worker) = self.workers.get_mut(id) else { return };
                 worker.member = Some((name, role, token));
+                self.manager.status_changed();
                 self.counters.joins += 1;
                 let text = format!("{}: joined ({role}, token {token})", worker.label());
                 self.journal.line(Severity::Info, &text);
@@ -113,14 +114,17 @@ impl Supervisor {
                 }
             }
             FromKeeper::Reloaded { outcome: Ok(tokens) } => {
+                self.keeper_owes = self.keeper_owes.saturating_sub(1);
                 self.tokens = tokens;
                 let text = format!("the tokens were read again: {tokens} can join");
                 self.log(Severity::Info, &text);
             }
             FromKeeper::Reloaded { outcome: Err(problem) } => {
+                self.keeper_owes = self.keeper_owes.saturating_sub(1);
                 let text = format!("the tokens stay as they were: {problem}");
                 self.log(Severity::Error, &text);
             }
+            FromKeeper::Pong => self.manager.alive(),
             FromKeeper::Ready { .. } | FromKeeper::Failed { .. } => {}
         }
     }

@@ -1,0 +1,54 @@
+//! What the launcher tells the service manager, and when.
+
+use super::*;
+
+impl Supervisor {
+    /// One look: whether a reload is over, whether the watchdog wants to be fed, what has changed.
+    pub(super) fn mind_manager(&mut self) {
+        if self.stop.is_some() {
+            return;
+        }
+        if self.reloading && self.keeper_owes == 0 && self.door_has_settled() {
+            self.reloading = false;
+            let status = self.summary();
+            self.manager.ready(&status);
+        }
+        if self.manager.watchdog_is_due() {
+            // Its answer feeds the watchdog: so both loops go round. One that has no room for the
+            // question does not go round.
+            let _ = self.keeper.channel.send(&ToKeeper::Ping, &[]);
+        }
+        if self.announced && !self.reloading {
+            let Self { manager, workers, config, door, listening, .. } = self;
+            manager.tell_status(|| summary(config, workers, door, *listening));
+        }
+    }
+
+    /// How things stand, in one line.
+    pub(super) fn summary(&self) -> String {
+        summary(&self.config, &self.workers, &self.door, self.listening)
+    }
+
+    /// Whether no listener is about to start.
+    fn door_has_settled(&self) -> bool {
+        match self.door {
+            Door::Open { pid, .. } => self.listening && self.renewing != Some(pid),
+            Door::Restarting(_) => false,
+            Door::Closed => true,
+        }
+    }
+}
+
+fn summary(config: &Config, workers: &Workers, door: &Door, listening: bool) -> String {
+    let clients = workers.iter().filter(|(_, w)| w.member.is_some()).count();
+    let clients = match clients {
+        1 => "1 client".to_owned(),
+        n => format!("{n} clients"),
+    };
+    let door = match door {
+        Door::Open { .. } if listening => "open",
+        Door::Open { .. } | Door::Restarting(_) => "broken; the listener is started again",
+        Door::Closed => "closed",
+    };
+    format!("{clients} in room {:?}; the door is {door}", config.room.name)
+}
