@@ -1,5 +1,10 @@
 //! `papayad status`, `kick`, `pause`, `resume`: requests to the running service.
 
+mod connections;
+mod measured;
+mod processes;
+mod prometheus;
+
 use clap::Args;
 use serde_json::Value;
 
@@ -14,6 +19,9 @@ pub struct Status {
     /// One JSON object a line: the service, then each client
     #[arg(long)]
     json: bool,
+    /// As text for the textfile collector of Prometheus' node_exporter
+    #[arg(long, conflicts_with = "json")]
+    prometheus: bool,
     #[command(flatten)]
     configured: Configured,
 }
@@ -32,30 +40,86 @@ pub struct Kick {
 /// # Errors
 /// No service is running, or it does not answer.
 pub fn status(options: &Status) -> Result<(), Failure> {
-    let answer = request(&options.configured.load()?, &Request::Status)?;
-    if options.json {
-        print!("{answer}");
-        return Ok(());
-    }
+    let config = options.configured.load()?;
+    let answer = request(&config, &Request::Status).inspect_err(|_| {
+        if options.prometheus {
+            print!("{}", prometheus::down());
+        }
+    })?;
     let mut lines = answer.lines().filter_map(|l| serde_json::from_str::<Value>(l).ok());
-    if let Some(service) = lines.next() {
+    let mut service = lines.next().ok_or_else(|| {
+        Failure::new(Exit::Unavailable, "the service's answer is not understood; is it as new?")
+    })?;
+    let mut clients: Vec<Value> = lines.collect();
+    measured::add(&config, &mut service, &mut clients);
+    if options.prometheus {
+        print!("{}", prometheus::page(&service, &clients));
+    } else if options.json {
+        println!("{service}");
+        clients.iter().for_each(|client| println!("{client}"));
+    } else {
         print_service(&service);
-    }
-    let clients: Vec<Value> = lines.collect();
-    if !clients.is_empty() {
-        println!("{:<16} {:<9} {:>8} {:>8}  ADDRESS", "NAME", "ROLE", "PID", "SECONDS");
-    }
-    for client in &clients {
-        println!(
-            "{:<16} {:<9} {:>8} {:>8}  {}",
-            text(client, "name"),
-            text(client, "role"),
-            text(client, "pid"),
-            text(client, "age_seconds"),
-            text(client, "address"),
-        );
+        print_clients(&clients);
     }
     Ok(())
+}
+
+/// A column of the table: its head, its width, and what stands in it.
+type Column = (&'static str, usize, fn(&Value) -> String);
+
+const COLUMNS: [Column; 12] = [
+    ("RECV", 7, |client| text(client, "pid")),
+    ("SEND", 7, |client| text(client, "send_pid")),
+    ("AGE", 5, |client| span(&client["age_seconds"])),
+    ("IDLE", 5, |client| span(&client["idle_seconds"])),
+    ("IN", 6, |client| size(&client["received_bytes"])),
+    ("OUT", 6, |client| size(&client["sent_bytes"])),
+    ("OFFSET", 10, |client| text(client, "offset")),
+    ("LAG", 6, |client| size(&client["lag_bytes"])),
+    ("CPU", 7, |client| seconds(&client["cpu_seconds"])),
+    ("MEMORY", 6, |client| size(&client["memory_bytes"])),
+    ("ROLE", 8, |client| text(client, "role")),
+    ("NAME", 0, |client| format!("{} {}", text(client, "name"), text(client, "address"))),
+];
+
+fn print_clients(clients: &[Value]) {
+    let line = |cells: Vec<String>| {
+        let cells =
+            cells.iter().zip(COLUMNS).map(|(cell, (_, width, _))| format!("{cell:>width$}"));
+        println!("{}", cells.collect::<Vec<_>>().join(" "));
+    };
+    if !clients.is_empty() {
+        line(COLUMNS.iter().map(|(head, ..)| (*head).to_owned()).collect());
+    }
+    for client in clients {
+        line(COLUMNS.iter().map(|(_, _, cell)| cell(client)).collect());
+    }
+}
+
+/// Bytes in at most five characters.
+fn size(value: &Value) -> String {
+    let Some(bytes) = value.as_u64() else { return "-".into() };
+    let units = ["", "K", "M", "G", "T", "P", "E"];
+    let power = bytes.checked_ilog2().map_or(0, |log| log as usize / 10);
+    match power {
+        0 => bytes.to_string(),
+        _ => format!("{:.1}{}", bytes as f64 / 1024f64.powi(power as i32), units[power]),
+    }
+}
+
+/// A time in its largest unit.
+fn span(value: &Value) -> String {
+    match value.as_u64() {
+        None => "-".into(),
+        Some(seconds @ 0..120) => format!("{seconds}s"),
+        Some(seconds @ 120..7200) => format!("{}m", seconds / 60),
+        Some(seconds @ 7200..172_800) => format!("{}h", seconds / 3600),
+        Some(seconds) => format!("{}d", seconds / 86_400),
+    }
+}
+
+fn seconds(value: &Value) -> String {
+    value.as_f64().map_or("-".into(), |seconds| format!("{seconds:.2}s"))
 }
 
 fn print_service(service: &Value) {
@@ -73,8 +137,9 @@ fn print_service(service: &Value) {
     println!("{}", text(service, "sandbox"));
     let (counters, refusals) = (&service["counters"], &service["counters"]["refusals"]);
     println!(
-        "since its start: {} joins; refused: {} without a token, {} with a bad one, {} too slow; \
+        "since its start: {} messages, {} joins; refused: {} without a token, {} with a bad one, {} too slow; \
          {} penalties, {} violations",
+        text(counters, "messages"),
         text(counters, "joins"),
         text(refusals, "no_token"),
         text(refusals, "bad_token"),
@@ -113,6 +178,7 @@ fn text(object: &Value, key: &str) -> String {
             let items: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
             items.join(", ")
         }
+        Value::Null => "-".to_owned(),
         other => other.to_string(),
     };
     crate::visible::visible(&shown).into_owned()

@@ -20,6 +20,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Pid, alarm};
 
 use self::presence::Presence;
+use super::channel::bell;
 use super::channel::launcher_keeper::{FromKeeper, ToKeeper};
 use super::channel::launcher_listener::Verdict;
 use super::channel::report::Reporter;
@@ -363,7 +364,7 @@ impl Keeper {
 
     /// Rings the doorbell; one that is full has been rung.
     fn ring(&self) {
-        let _ = nix::unistd::write(&self.bell, b"!");
+        let _ = nix::unistd::write(&self.bell, &[bell::PRESENCE]);
     }
 }
 

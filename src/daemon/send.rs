@@ -71,6 +71,8 @@ struct Send {
     client: OwnedFd,
     recv: Channel,
     log: Reader,
+    /// Where it was in the log when it last slept, as `papayad status` sees it.
+    shown: Option<Offset>,
     sealer: Sealer,
     frame: Vec<u8>,
     /// The last word, once RECV or SIGTERM gave it, and until when it may take to leave.
@@ -118,6 +120,7 @@ impl Send {
             client: sys::fd::own(CLIENT)?,
             recv: Channel::from_fd(sys::fd::own(RECV)?),
             log: Reader::new(reader, start.from),
+            shown: None,
             sealer: start.sealer,
             frame: vec![0; HEADER + MAX_PLAINTEXT + TAG],
             last: None,
@@ -187,6 +190,11 @@ impl Send {
             self.last.as_ref().map(|(_, end)| end.saturating_duration_since(Instant::now()));
         if limit.is_some_and(|l| l.is_zero()) {
             return Err(End::Told);
+        }
+        // Once a sleep and not once a record: it costs a system call.
+        if self.shown != Some(self.log.position()) {
+            self.shown = Some(self.log.position());
+            self.log.show_position();
         }
         // While a frame is under way, RECV's messages wait; its end is seen all the same.
         let recv = if client.is_empty() { PollFlags::POLLIN } else { PollFlags::empty() };

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use jiff::Timestamp;
 use nix::errno::Errno;
-use nix::unistd::{fdatasync, write};
+use nix::unistd::{Whence, fdatasync, lseek, write};
 
 pub use super::files::{AppenderFds, Files, GATE, LOG, ReaderFds, open_for_reading};
 use super::files::{call, stat};
@@ -201,6 +201,15 @@ impl Reader {
     /// The offset of the first byte that the next read gives.
     pub fn position(&self) -> Offset {
         self.position
+    }
+
+    /// Leaves its position where the system shows it to others (proc_pid_fdinfo(5), procstat(1)):
+    /// reading does not need it, so it is right only as often as this is called.
+    pub fn show_position(&self) {
+        // A position beyond what a file can have is shown to nobody.
+        if let Ok(position) = i64::try_from(self.position.0) {
+            let _ = lseek(&self.log, position, Whence::SeekSet);
+        }
     }
 
     /// Goes on at another offset.

@@ -41,7 +41,7 @@ pub use rules::RULES;
 
 #[cfg(target_os = "linux")]
 mod rules {
-    use libc::{LOCK_EX, LOCK_SH, LOCK_UN};
+    use libc::{LOCK_EX, LOCK_SH, LOCK_UN, SEEK_SET};
 
     use super::super::{NO_ADDRESS, Rule, allow, fd, fd_range, int};
     use super::*;
@@ -64,6 +64,11 @@ mod rules {
         ),
         allow("fstat", &[fd(&[LOG])], "the log's size"),
         allow("pread64", &[fd(&[LOG])], "the records"),
+        allow(
+            "lseek",
+            &[fd(&[LOG]), int(2, "whence", &[SEEK_SET])],
+            "shows its place in the log to `papayad status`, which finds it under /proc",
+        ),
         allow("ppoll", &[], "waits with SIGUSR1 unblocked; atomically, so that no bell is lost"),
         allow("close", &[fd_range(0, RECV)], "its own descriptors, at the end"),
     ];

@@ -4,6 +4,7 @@
 //! other is gone, and descriptors can be handed over. A message is at most [`MESSAGE_MAX`] bytes
 //! and [`FDS_MAX`] descriptors; whatever does not parse ends the channel, as an attacker's word.
 
+pub mod bell;
 pub mod keeper_recv;
 pub mod launcher_keeper;
 pub mod launcher_listener;

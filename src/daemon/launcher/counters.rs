@@ -16,6 +16,9 @@ pub struct Counters {
     /// Workers that their filter killed, that crashed, or that held a lock for too long; and
     /// listeners that their filter killed.
     pub violations: u64,
+    /// Messages that were stored, as the bell tells: too few if it was ever full, and no more
+    /// than the word of workers.
+    pub messages: u64,
 }
 
 /// Visits that were not let in.
@@ -56,6 +59,6 @@ mod tests {
             counters.ended(verdict);
         }
         let refusals = Refusals { no_token: 1, bad_token: 1, too_slow: 1 };
-        assert_eq!(counters, Counters { joins: 0, refusals, penalties: 0, violations: 1 });
+        assert_eq!(counters, Counters { refusals, violations: 1, ..Counters::default() });
     }
 }

@@ -31,6 +31,7 @@ use super::workers::{Worker, Workers, verdict};
 use super::{KeeperChild, Plumbing, Start};
 use crate::config::{Config, Sandbox};
 use crate::confine::{self, Level, Report, Role, policy::rights};
+use crate::daemon::channel::bell;
 use crate::daemon::channel::keeper_recv::{Settings, ToRecv};
 use crate::daemon::channel::launcher_keeper::{FromKeeper, ToKeeper};
 use crate::daemon::channel::launcher_listener::{FromListener, ToListener, Verdict};
@@ -53,6 +54,8 @@ const SETTLED: Duration = Duration::from_secs(30);
 /// How long the bell rests after a ring, for each worker and at most: about what waking one costs.
 const BELL_REST: Duration = Duration::from_micros(20);
 const BELL_REST_MAX: Duration = Duration::from_millis(20);
+/// How often the bell's pipe is read at once: that empties a full one.
+const BELL_READS: usize = 16;
 /// Room for a title that names a client: `papayad: recv NAME [ADDRESS]:PORT`.
 const TITLE_ROOM: usize = 112;
 /// Messages taken from one channel before the others have their turn.
@@ -342,8 +345,12 @@ impl Supervisor {
         }
         let mut rung = std::mem::take(&mut self.bell_due);
         let mut buffer = [0u8; 4096];
-        while let Ok(length) = nix::unistd::read(&self.plumbing.bell.0, &mut buffer) {
+        // As much as a pipe can hold, and not what is written meanwhile.
+        for _ in 0..BELL_READS {
+            let Ok(length) = nix::unistd::read(&self.plumbing.bell.0, &mut buffer) else { break };
             rung |= length > 0;
+            let messages = buffer[..length].iter().filter(|byte| **byte == bell::MESSAGE).count();
+            self.counters.messages += messages as u64;
             if length < buffer.len() {
                 break;
             }

@@ -15,6 +15,7 @@ use super::input::Input;
 use super::{EXIT_SEND_KILLED, End, Recv, label, read_client};
 use crate::config::Durability;
 use crate::confine::{self, Role as Confined, policy};
+use crate::daemon::channel::bell;
 use crate::daemon::channel::keeper_recv::{FromRecv, IssuedTicket, TICKET_PAUSE, ToRecv};
 use crate::daemon::channel::recv_send::ToSend;
 use crate::daemon::channel::report::Reporter;
@@ -333,8 +334,9 @@ impl Member {
             Err(problem) => (0, Some(problem.to_string())),
         };
         if stored > 0 {
-            // One that is full has been rung.
-            let _ = nix::unistd::write(&self.recv.bell, b"!");
+            // One that is full has been rung. A byte a message, in one call: so they are counted.
+            let ring = &bell::MESSAGES[..stored.min(bell::MESSAGES.len())];
+            let _ = nix::unistd::write(&self.recv.bell, ring);
             if durability == Durability::Interval && self.sync_due.is_none() {
                 self.sync_due = Some(Instant::now() + SYNC_AFTER);
             }

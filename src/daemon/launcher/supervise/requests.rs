@@ -43,6 +43,7 @@ impl Supervisor {
             "uptime_seconds": self.began.elapsed().as_secs(),
             "door": door,
             "addresses": self.addresses(),
+            "socket_activated": self.plumbing.lent,
             "sandbox": self.confined.as_ref().map(Report::to_string),
             "level": self.confined.as_ref().map(|report| report.level),
             "tokens": self.tokens,
