@@ -4,6 +4,9 @@
 // clippy takes the helpers for something else than tests.
 #![allow(clippy::unwrap_used)]
 
+#[path = "common/properties.rs"]
+mod properties;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,8 +15,9 @@ use papayachat::room::holder::{FileId, LockIds, Watch};
 use papayachat::room::lines::{Bytes, Lines};
 use papayachat::room::log::LogError;
 use papayachat::room::offset::Offset;
-use papayachat::room::record::{MAX_LINE, Record};
+use papayachat::room::record::MAX_LINE;
 use papayachat::room::{seek, verify};
+use papayachat::token::{Secret, ServerKey, Token, TokenId};
 
 const RECORDS: &str = concat!(
     r#"{"ts":"2026-11-22T22:23:01.123Z","id":"a-1","from":"alice","text":"h\u00e4 \"x\" 🥭\n"}"#,
@@ -70,18 +74,67 @@ impl Random {
     }
 }
 
+/// What each parser is made for; damaged, it is what it must survive.
+fn seeds(name: &str) -> Vec<String> {
+    let own: &[&str] = match name {
+        "control" => &["status\n", "kick alice\n", "pause\n", "kick 4711\n"],
+        "command" => &[
+            r#"{"cmd":"say","id":"a-1","text":"h\u00e4 \"x\" 🥭"}"#,
+            r#"{"cmd":"join","id":"0102030405060708","secret":"00","session":"01","history":5}"#,
+            r#"{"cmd":"ping","n":7}"#,
+        ],
+        "event" => &[
+            r#"{"event":"bye","reason":"kicked","retry":false,"message":"x"}"#,
+            r#"{"event":"pong","n":7}"#,
+            r#"{"event":"rejected","id":"a","reason":"rate","message":"x"}"#,
+        ],
+        "record" => &[RECORDS],
+        "config" => &[CONFIG],
+        "report" => &["<4>recv alice 192.0.2.1:5: no way", "thread 'main' panicked"],
+        "token" => return vec![token()],
+        _ => &["PPYA\u{1}\0\u{10}", "0123456789abcdefghijklmnopqrstuvwxyz"],
+    };
+    own.iter().map(|seed| (*seed).to_owned()).collect()
+}
+
+fn token() -> String {
+    let server = ServerKey([3; 32]);
+    Token { server, id: TokenId([1; 8]), secret: Secret([2; 32]) }.encode().to_string()
+}
+
 #[test]
-fn a_record_is_parsed_or_refused() {
-    let mut random = Random(1);
-    for _ in 0..5_000 {
-        let bytes = random.damage(RECORDS);
-        for line in bytes.split_inclusive(|&b| b == b'\n') {
-            match Record::parse(line) {
-                Ok(record) => assert!(!record.is_message() || record.text.is_some()),
-                Err(error) => assert!(!error.to_string().chars().any(char::is_control)),
+fn every_parser_answers_or_refuses() {
+    for (number, (name, holds)) in properties::ALL.into_iter().enumerate() {
+        let mut random = Random(number as u64 + 10);
+        let seeds = seeds(name);
+        for round in 0..800 {
+            let seed = &seeds[round % seeds.len()];
+            let mut bytes = random.damage(seed);
+            if round % 3 == 0 {
+                // As long as what is of a fixed length, and beyond.
+                bytes = (0..random.below(200)).map(|_| random.next() as u8).collect();
+            }
+            holds(&bytes);
+            for line in bytes.split_inclusive(|&b| b == b'\n') {
+                holds(line);
             }
         }
+        seeds.iter().for_each(|seed| holds(seed.as_bytes()));
     }
+}
+
+#[test]
+fn each_property_has_its_fuzz_target() {
+    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    let manifest = std::fs::read_to_string(directory.join("Cargo.toml")).unwrap();
+    for (name, _) in properties::ALL {
+        let target = directory.join(format!("fuzz_targets/{name}.rs"));
+        let text = std::fs::read_to_string(target).unwrap();
+        assert!(text.contains(&format!("properties::{name}(bytes)")), "{text}");
+        assert!(manifest.contains(&format!("name = \"{name}\"")), "{name} is not in Cargo.toml");
+    }
+    let targets = std::fs::read_dir(directory.join("fuzz_targets")).unwrap().count();
+    assert_eq!(targets, properties::ALL.len());
 }
 
 #[test]

@@ -48,6 +48,12 @@ pub enum Request {
 }
 
 impl Request {
+    /// Reads a whole request as it came.
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        let line = bytes.strip_suffix(b"\n").filter(|line| line.len() < REQUEST_MAX)?;
+        std::str::from_utf8(line).ok().and_then(Self::parse)
+    }
+
     /// Reads a request's line.
     pub fn parse(line: &str) -> Option<Self> {
         let mut words = line.split_ascii_whitespace();
@@ -148,9 +154,11 @@ impl Door {
         }
         self.callers.retain_mut(|caller| caller.end > Instant::now() && caller.advance());
         let whole = |c: &Visitor| c.answer.is_none() && c.request.ends_with(b"\n");
-        let parse = |c: &Visitor| std::str::from_utf8(&c.request).ok().and_then(Request::parse);
         let callers = self.callers.iter().enumerate();
-        callers.filter(|(_, c)| whole(c)).map(|(place, c)| (place, parse(c))).collect()
+        callers
+            .filter(|(_, c)| whole(c))
+            .map(|(place, c)| (place, Request::read(&c.request)))
+            .collect()
     }
 
     /// Answers the caller at this place.
