@@ -8,7 +8,7 @@
 //! | offset and lag | the position of SEND's descriptor of the log, which SEND sets before it sleeps |
 //! | idle | the position of RECV's descriptor of the log is the end of the last record that RECV appended; that record has a time |
 //!
-//! The last two need root: the workers cannot be looked into, also by their own user. What is not
+//! Memory and the last two need root: the workers cannot be looked into, also by their own user. What is not
 //! told is `null`.
 
 use std::fs::File;
@@ -84,12 +84,12 @@ fn pillars(service: &Value, launcher: Option<i32>) -> Value {
 
 fn put_used(object: &mut Value, used: Option<Used>) {
     object["cpu_seconds"] = json!(used.map(|u| u.cpu_seconds));
-    object["memory_bytes"] = json!(used.map(|u| u.memory_bytes));
+    object["memory_bytes"] = json!(used.and_then(|u| u.memory_bytes));
 }
 
 fn sum(recv: Option<Used>, send: Option<Used>) -> Option<Used> {
     let (recv, send) = (recv?, send?);
-    let memory_bytes = recv.memory_bytes + send.memory_bytes;
+    let memory_bytes = recv.memory_bytes.zip(send.memory_bytes).map(|(a, b)| a + b);
     Some(Used { cpu_seconds: recv.cpu_seconds + send.cpu_seconds, memory_bytes })
 }
 

@@ -1,6 +1,6 @@
 //! What the kernel tells of a process under `/proc` (proc(5)): so that nobody has to count for
 //! `papayad status`, and no worker's word is taken for it. Where the system or the caller's rights
-//! do not reach (FreeBSD; positions, without root) the answer is `None`.
+//! do not reach (FreeBSD; positions and memory, without root) the answer is `None`.
 
 use std::fs;
 
@@ -11,8 +11,10 @@ use nix::unistd::{SysconfVar, sysconf};
 pub struct Used {
     /// Processor time in seconds, in user and kernel mode.
     pub cpu_seconds: f64,
-    /// Resident memory in bytes, as ps(1) shows it: pages that processes share count in each.
-    pub memory_bytes: u64,
+    /// Its share of memory in bytes (PSS): a page that ten processes have counts a tenth in each,
+    /// so that the sum over many clients is true. The resident memory that ps(1) shows counts the
+    /// program and its libraries in every one of them.
+    pub memory_bytes: Option<u64>,
 }
 
 /// What a process has used, if it is still the child of `parent`: another process may have the
@@ -29,22 +31,28 @@ pub fn used_by(pid: i32) -> Option<Used> {
 /// Its parent, and what it has used.
 fn look(pid: i32) -> Option<(i32, Used)> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let setting = |variable| u64::try_from(sysconf(variable).ok()??).ok();
-    let ticks = setting(SysconfVar::CLK_TCK)?;
-    let page = setting(SysconfVar::PAGE_SIZE)?;
-    let (parent, time, pages) = stat(&text)?;
+    let ticks = sysconf(SysconfVar::CLK_TCK).ok()??;
+    let (parent, time) = stat(&text)?;
     let cpu_seconds = time as f64 / ticks as f64;
-    Some((parent, Used { cpu_seconds, memory_bytes: pages * page }))
+    let memory = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok();
+    let memory_bytes = memory.as_deref().and_then(share);
+    Some((parent, Used { cpu_seconds, memory_bytes }))
 }
 
-/// Parent, processor time in ticks, and resident pages of proc_pid_stat(5).
-fn stat(text: &str) -> Option<(i32, u64, u64)> {
+/// Parent, and processor time in ticks, of proc_pid_stat(5).
+fn stat(text: &str) -> Option<(i32, u64)> {
     // pid (command) state ppid …; the command may contain anything, also blanks and parentheses.
     let behind = text.get(text.rfind(')')? + 1..)?;
     let fields: Vec<&str> = behind.split_ascii_whitespace().collect();
     // Numbered from 1 in the manual page, and the first one here is the third.
     let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
-    Some((i32::try_from(number(4)?).ok()?, number(14)?.checked_add(number(15)?)?, number(24)?))
+    Some((i32::try_from(number(4)?).ok()?, number(14)?.checked_add(number(15)?)?))
+}
+
+/// The share of memory of proc_pid_smaps(5).
+fn share(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// The child of a process that has one: RECV's is SEND.
@@ -67,10 +75,14 @@ mod tests {
     fn a_command_with_blanks_and_parentheses_does_not_move_the_fields() {
         let rest = "S 7 7 7 0 -1 4194304 100 0 0 0 30 12 0 0 20 0 1 0 5000 9000000 321 184467440";
         for command in ["papayad", ") S 1 (", "a b", ""] {
-            assert_eq!(stat(&format!("9 ({command}) {rest}")), Some((7, 42, 321)), "{command:?}");
+            assert_eq!(stat(&format!("9 ({command}) {rest}")), Some((7, 42)), "{command:?}");
         }
         for odd in ["", ")", "9 (papayad) S 7", "9 papayad S 7 7"] {
             assert_eq!(stat(odd), None, "{odd:?}");
         }
+        let memory =
+            "55e0-7ffd ---p 0 00:00 0 [rollup]\nRss: 900 kB\nPss:     321 kB\nPss_Dirty: 1 kB\n";
+        assert_eq!(share(memory), Some(321 << 10));
+        assert_eq!(share("Pss: many kB\n"), None);
     }
 }

@@ -115,8 +115,8 @@ impl Page {
         };
         let help = "Processor time of the processes that the service has once.";
         self.metric("process_cpu_seconds_total", "counter", help, &of("cpu_seconds"));
-        let help = "Resident memory of the processes that the service has once.";
-        self.metric("process_resident_bytes", "gauge", help, &of("memory_bytes"));
+        let help = "Share of memory (PSS) of the processes that the service has once.";
+        self.metric("process_memory_bytes", "gauge", help, &of("memory_bytes"));
     }
 
     fn clients(&mut self, clients: &[Value]) {
@@ -149,10 +149,10 @@ impl Page {
                 "Processor time of the present processes of a name.",
             ),
             (
-                "client_resident_bytes",
+                "client_memory_bytes",
                 "memory_bytes",
                 sum,
-                "Resident memory of the processes of a name.",
+                "Share of memory (PSS) of the processes of a name.",
             ),
             (
                 "client_age_seconds",
