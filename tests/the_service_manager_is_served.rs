@@ -30,10 +30,11 @@ use service::{PAPAYAD, PATIENCE, Service, is_root, wait_child};
 
 fn main() -> ExitCode {
     type Test = fn();
-    let tests: [(&str, Test); 12] = [
+    let tests: [(&str, Test); 13] = [
         ("ready_means_that_the_door_is_open", ready_means_that_the_door_is_open),
         ("an_abstract_socket_is_told_the_same", an_abstract_socket_is_told_the_same),
         ("a_reload_is_told_from_its_beginning_to_its_end", a_reload_is_told),
+        ("a_launcher_that_waits_for_the_keeper_sleeps", a_waiting_launcher_sleeps),
         ("the_status_says_who_is_here_and_the_end_is_told", the_status_and_the_end_are_told),
         ("only_a_service_that_goes_round_feeds_the_watchdog", only_the_living_feed_the_watchdog),
         ("a_watchdog_for_another_process_is_not_fed", a_watchdog_for_another_is_not_fed),
@@ -189,6 +190,31 @@ fn a_reload_is_told() {
         service.wait_for_line("can join");
         titled(&service, "papayad: listener");
     }
+}
+
+fn a_waiting_launcher_sleeps() {
+    let manager = Manager::new();
+    let mut service = start(manager.starts("WATCHDOG_USEC=100000 WATCHDOG_PID=$$"));
+    let token = read_token(&service.token("alice", &[]));
+    let (alice, _) = RawClient::join(service.port, &token, 1);
+    manager.until("STATUS=1 client in room \"lobby\"; the door is open");
+    // A reload that cannot end, and news that wait for its end.
+    titled(&service, "papayad: keeper").signal(Signal::SIGSTOP);
+    service.signal(Signal::SIGHUP);
+    service.wait_for_line("the configuration was read again");
+    drop(alice);
+    service.wait_for_line("ended (status 0)");
+    let ticks = || -> u64 {
+        let stat = processes::stat(service.launcher.id() as i32).unwrap();
+        stat[11].parse::<u64>().unwrap() + stat[12].parse::<u64>().unwrap()
+    };
+    // Longer than the pause between two texts for the manager.
+    let before = ticks();
+    std::thread::sleep(Duration::from_secs(2));
+    let used = ticks() - before;
+    assert!(used < 20, "the launcher used {used} ticks while nothing happened");
+    titled(&service, "papayad: keeper").signal(Signal::SIGCONT);
+    manager.until("READY=1");
 }
 
 fn the_status_and_the_end_are_told() {

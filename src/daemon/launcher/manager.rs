@@ -127,6 +127,11 @@ impl Manager {
         self.status_was_told(&status);
     }
 
+    /// What has changed need not be told.
+    pub fn pass_over_status(&mut self) {
+        self.status.stale = false;
+    }
+
     /// When the next word to the manager is due.
     pub fn next_due(&self) -> Option<Instant> {
         let status = self.status.stale.then_some(self.status.next);

@@ -5,23 +5,27 @@ use super::*;
 impl Supervisor {
     /// One look: whether a reload is over, whether the watchdog wants to be fed, what has changed.
     pub(super) fn mind_manager(&mut self) {
+        // Also where nothing is said: what stays due would keep the launcher awake.
+        let watchdog = self.manager.watchdog_is_due();
         if self.stop.is_some() {
-            return;
+            return self.manager.pass_over_status();
         }
         if self.reloading && self.keeper_owes == 0 && self.door_has_settled() {
             self.reloading = false;
             let status = self.summary();
             self.manager.ready(&status);
         }
-        if self.manager.watchdog_is_due() {
+        if watchdog {
             // Its answer feeds the watchdog: so both loops go round. One that has no room for the
             // question does not go round.
             let _ = self.keeper.channel.send(&ToKeeper::Ping, &[]);
         }
-        if self.announced && !self.reloading {
-            let Self { manager, workers, config, door, listening, .. } = self;
-            manager.tell_status(|| summary(config, workers, door, *listening));
+        if !self.announced || self.reloading {
+            // READY follows, and says it.
+            return self.manager.pass_over_status();
         }
+        let Self { manager, workers, config, door, listening, .. } = self;
+        manager.tell_status(|| summary(config, workers, door, *listening));
     }
 
     /// How things stand, in one line.
