@@ -1,4 +1,4 @@
-//! `papayad token add|list|revoke`: who may join.
+//! `papayad token add|list|rotate|revoke`: who may join.
 //!
 //! Runs as root or as the service's user; as root it becomes the keeper's user before it touches
 //! the state directory, so that files belong to whom they must and root follows nobody's links.
@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Subcommand;
 use jiff::Timestamp;
 use nix::unistd::geteuid;
+use zeroize::Zeroizing;
 
 use super::cli::Configured;
 use crate::config::Config;
@@ -15,7 +16,7 @@ use crate::confine::identity::{self, IdentityError};
 use crate::daemon::launcher::control::{Caller, Request};
 use crate::daemon::launcher::prepare;
 use crate::exit::{Exit, Failure};
-use crate::state::tokens::{self, Entry, Hasher, Standing, Tokens, TokensError};
+use crate::state::tokens::{self, Entry, Hasher, Standing, Successor, Tokens, TokensError};
 use crate::state::{StateDir, StateError, hostkey};
 use crate::token::{Name, Role, SECRET_LEN, Secret, Token, TokenId};
 
@@ -32,6 +33,9 @@ pub enum Action {
         /// Ends after this time: 30m, 12h, 7d
         #[arg(long, value_name = "TIME", value_parser = span)]
         expires: Option<Duration>,
+        /// The token and what it is for as one JSON object
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         configured: Configured,
     },
@@ -43,10 +47,26 @@ pub enum Action {
         #[command(flatten)]
         configured: Configured,
     },
-    /// Take a token back; its sessions end at once
+    /// Make a new token in a token's place and print it, once; the old one ends after the grace
+    Rotate {
+        /// Its name or its id
+        which: String,
+        /// How long the old one stays good, with its sessions: 0s ends it at once
+        #[arg(long, value_name = "TIME", default_value = "24h", value_parser = grace)]
+        grace: Duration,
+        /// The new token and what it is for as one JSON object
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        configured: Configured,
+    },
+    /// Take back a token, or all of a name; its sessions end at once
     Revoke {
         /// Its name or its id
         which: String,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         configured: Configured,
     },
@@ -57,30 +77,49 @@ pub enum Action {
 /// # Errors
 /// The state directory cannot be used, or the token cannot be added or revoked.
 pub fn run(action: &Action) -> Result<(), Failure> {
+    let (Action::Add { configured, .. }
+    | Action::List { configured, .. }
+    | Action::Rotate { configured, .. }
+    | Action::Revoke { configured, .. }) = action;
+    let config = configured.load()?;
     match action {
-        Action::Add { name, role, expires, configured } => {
-            let config = configured.load()?;
+        Action::Add { name, role, expires, json, .. } => {
             // Before the service is called: on a slow machine this may take longer than it waits.
             let fresh = Fresh::make()?;
             let service = enter(&config)?;
-            let token = fresh.add(&config, name, *role, *expires)?;
+            let (token, entry) = fresh.add(&config, name, *role, *expires)?;
             tell(service);
             eprintln!("papayad: token {} for {name} ({role}); it is shown only now:", token.id);
-            println!("{}", *token.encode());
-            Ok(())
+            show(&token, &entry, None, *json)
         }
-        Action::List { json, configured } => {
-            let config = configured.load()?;
+        Action::List { json, .. } => {
             become_keeper(&config)?;
             list(&config, *json)
         }
-        Action::Revoke { which, configured } => {
-            let config = configured.load()?;
+        Action::Rotate { which, grace, json, .. } => {
+            let fresh = Fresh::make()?;
             let service = enter(&config)?;
-            let entry =
-                tokens::revoke(&open(&config)?, which, Timestamp::now()).map_err(changed)?;
+            let (token, old, new) = fresh.rotate(&config, which, *grace)?;
             tell(service);
-            eprintln!("papayad: token {} of {} is revoked", entry.id, entry.name);
+            let name = &new.name;
+            match old.expires.filter(|_| old.revoked.is_none()) {
+                Some(end) => eprintln!("papayad: token {} of {name} ends at {end:.0}", old.id),
+                None => eprintln!("papayad: token {} of {name} is revoked", old.id),
+            }
+            eprintln!("papayad: token {} for {name} in its place; it is shown only now:", new.id);
+            show(&token, &new, Some(&old), *json)
+        }
+        Action::Revoke { which, json, .. } => {
+            let service = enter(&config)?;
+            let now = Timestamp::now();
+            let revoked = tokens::revoke(&open(&config)?, which, now).map_err(changed)?;
+            tell(service);
+            for entry in &revoked {
+                eprintln!("papayad: token {} of {} is revoked", entry.id, entry.name);
+                if *json {
+                    print_line(&to_json(entry, now).to_string())?;
+                }
+            }
             Ok(())
         }
     }
@@ -95,6 +134,30 @@ fn enter(config: &Config) -> Result<Service, Failure> {
     let service = Caller::connect(&config.paths.runtime);
     become_keeper(config)?;
     Ok(service)
+}
+
+/// Prints a new token: exactly it, or an object with what it is for.
+fn show(token: &Token, entry: &Entry, old: Option<&Entry>, json: bool) -> Result<(), Failure> {
+    let text = token.encode();
+    if !json {
+        return print_line(&text);
+    }
+    let mut line = to_json(entry, entry.created);
+    line["token"] = text.as_str().into();
+    if let Some(old) = old {
+        line["replaces"] = to_json(old, entry.created);
+    }
+    print_line(&Zeroizing::new(line.to_string()))
+}
+
+/// A token that nobody could read is lost: what cannot be printed is an error.
+fn print_line(line: &str) -> Result<(), Failure> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|e| {
+        let message = format!("cannot write to standard output: {e}; revoke what was made");
+        Failure::new(Exit::CannotCreate, message)
+    })
 }
 
 /// Has a running service read the tokens again, which ends the sessions of revoked ones.
@@ -140,14 +203,14 @@ impl Fresh {
         Ok(Self { id, secret, hash })
     }
 
-    /// Adds it to the file; gives the token that the client needs.
+    /// Adds it to the file; gives the token that the client needs, and what stands in the file.
     fn add(
         self,
         config: &Config,
         name: &Name,
         role: Role,
         expires: Option<Duration>,
-    ) -> Result<Token, Failure> {
+    ) -> Result<(Token, Entry), Failure> {
         let dir = open(config)?;
         let key = hostkey::load_or_create(&dir).map_err(state)?;
         let now = Timestamp::now();
@@ -160,8 +223,23 @@ impl Fresh {
             revoked: None,
             hash: self.hash,
         };
-        tokens::add(&dir, entry, now).map_err(changed)?;
-        Ok(Token { server: key.public, id: self.id, secret: self.secret })
+        tokens::add(&dir, entry.clone(), now).map_err(changed)?;
+        Ok((Token { server: key.public, id: self.id, secret: self.secret }, entry))
+    }
+
+    /// Puts it in another's place; gives the token, and both as they stand now: the old one first.
+    fn rotate(
+        self,
+        config: &Config,
+        which: &str,
+        grace: Duration,
+    ) -> Result<(Token, Entry, Entry), Failure> {
+        let dir = open(config)?;
+        let key = hostkey::load_or_create(&dir).map_err(state)?;
+        let successor = Successor { id: self.id, hash: self.hash };
+        let (old, new) =
+            tokens::rotate(&dir, which, successor, grace, Timestamp::now()).map_err(changed)?;
+        Ok((Token { server: key.public, id: self.id, secret: self.secret }, old, new))
     }
 }
 
@@ -179,24 +257,31 @@ fn list(config: &Config, json: bool) -> Result<(), Failure> {
         );
     }
     for entry in tokens.entries() {
-        let standing = match entry.standing(now) {
-            Standing::Good => "good",
-            Standing::Expired => "expired",
-            Standing::Revoked => "revoked",
-        };
         if json {
-            let line = serde_json::json!({
-                "id": entry.id, "name": entry.name, "role": entry.role, "state": standing,
-                "created": entry.created, "expires": entry.expires, "revoked": entry.revoked,
-            });
-            println!("{line}");
+            println!("{}", to_json(entry, now));
         } else {
+            let standing = standing(entry, now);
             let expires = entry.expires.map_or("never".to_owned(), |end| format!("{end:.0}"));
             let (id, name, role) = (entry.id, entry.name.as_str(), entry.role.to_string());
             println!("{id}  {name:<16} {role:<9} {standing:<8} {:<20.0}  {expires}", entry.created);
         }
     }
     Ok(())
+}
+
+fn standing(entry: &Entry, now: Timestamp) -> &'static str {
+    match entry.standing(now) {
+        Standing::Good => "good",
+        Standing::Expired => "expired",
+        Standing::Revoked => "revoked",
+    }
+}
+
+fn to_json(entry: &Entry, now: Timestamp) -> serde_json::Value {
+    serde_json::json!({
+        "id": entry.id, "name": entry.name, "role": entry.role, "state": standing(entry, now),
+        "created": entry.created, "expires": entry.expires, "revoked": entry.revoked,
+    })
 }
 
 fn state(problem: StateError) -> Failure {
@@ -217,6 +302,11 @@ fn changed(problem: TokensError) -> Failure {
         TokensError::Unknown(_) => Failure::new(Exit::BadData, problem.to_string()),
         TokensError::Hash(_) => Failure::new(Exit::Internal, problem.to_string()),
     }
+}
+
+/// A span of time, or none at all.
+fn grace(text: &str) -> Result<Duration, String> {
+    if matches!(text, "0" | "0s") { Ok(Duration::ZERO) } else { span(text) }
 }
 
 /// A span of time: a number and one of s, m, h, d, w.

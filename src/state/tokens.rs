@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::time::Duration;
 
 use argon2::password_hash::{Ident, PasswordHash, PasswordHashString, Salt, SaltString};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
@@ -108,6 +109,15 @@ impl Entry {
             Standing::Good
         }
     }
+
+    fn is(&self, which: &str) -> bool {
+        self.name.as_str() == which || self.id.to_string() == which
+    }
+
+    fn revoke(&mut self, now: Timestamp) {
+        self.revoked = Some(now);
+        self.hash.zeroize();
+    }
 }
 
 /// All tokens, the oldest first, and where each id stands.
@@ -188,21 +198,63 @@ pub fn add(dir: &StateDir, entry: Entry, now: Timestamp) -> Result<(), TokensErr
     tokens.save(dir).map_err(TokensError::State)
 }
 
-/// Revokes the token with this name or id under the lock, and returns it.
-pub fn revoke(dir: &StateDir, which: &str, now: Timestamp) -> Result<Entry, TokensError> {
+/// Revokes the token with this id, or all tokens with this name (the old one of a rotation is good
+/// for a while), under the lock, and returns them.
+pub fn revoke(dir: &StateDir, which: &str, now: Timestamp) -> Result<Vec<Entry>, TokensError> {
     let _lock = dir.lock()?;
     let mut tokens = Tokens::load(dir)?;
-    let entry = tokens
-        .0
-        .iter_mut()
-        .filter(|e| e.revoked.is_none())
-        .rfind(|e| e.name.as_str() == which || e.id.to_string() == which)
-        .ok_or_else(|| TokensError::Unknown(which.to_owned()))?;
-    entry.revoked = Some(now);
-    entry.hash.zeroize();
-    let revoked = entry.clone();
+    let mut revoked = Vec::new();
+    for entry in tokens.0.iter_mut().filter(|e| e.revoked.is_none() && e.is(which)) {
+        entry.revoke(now);
+        revoked.push(entry.clone());
+    }
+    if revoked.is_empty() {
+        return Err(TokensError::Unknown(which.to_owned()));
+    }
     tokens.save(dir)?;
     Ok(revoked)
+}
+
+/// What the new token of a rotation is made of; name, role and end are the old one's.
+pub struct Successor {
+    /// Its id.
+    pub id: TokenId,
+    /// [`Hasher::hash`] of its secret.
+    pub hash: String,
+}
+
+/// Gives the token with this name or id a successor, under the lock: both are good until the grace
+/// is over, then the old one ends. Both changes are one replacement of the file, so that a crash
+/// leaves either none or both. Returns the old and the new one.
+pub fn rotate(
+    dir: &StateDir,
+    which: &str,
+    successor: Successor,
+    grace: Duration,
+    now: Timestamp,
+) -> Result<(Entry, Entry), TokensError> {
+    let _lock = dir.lock()?;
+    let mut tokens = Tokens::load(dir)?;
+    if tokens.0.len() >= TOKENS_MAX {
+        return Err(TokensError::Full);
+    }
+    let old = tokens
+        .0
+        .iter_mut()
+        .rfind(|e| e.is(which) && e.standing(now) == Standing::Good)
+        .ok_or_else(|| TokensError::Unknown(which.to_owned()))?;
+    let Successor { id, hash } = successor;
+    let new = Entry { id, hash, created: now, ..old.clone() };
+    if grace.is_zero() {
+        old.revoke(now);
+    } else {
+        let end = now.checked_add(grace).unwrap_or(Timestamp::MAX);
+        old.expires = Some(old.expires.map_or(end, |expires| expires.min(end)));
+    }
+    let old = old.clone();
+    tokens.0.push(new.clone());
+    tokens.save(dir)?;
+    Ok((old, new))
 }
 
 /// Computes and checks argon2id hashes in one buffer, allocated once and wiped after each use.
@@ -294,6 +346,89 @@ mod tests {
         assert!(hasher.verify(&Secret([5; 32]), &phc));
         assert!(!hasher.verify(&Secret([6; 32]), &phc));
         assert!(hasher.memory.iter().all(|b| b.as_ref().iter().all(|w| *w == 0)));
+    }
+
+    fn second(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn entry(id: u8, name: &str, expires: Option<i64>) -> Entry {
+        Entry {
+            id: TokenId([id; 8]),
+            name: name.parse().unwrap(),
+            role: Role::Operator,
+            created: second(0),
+            expires: expires.map(second),
+            revoked: None,
+            hash: hash(id),
+        }
+    }
+
+    fn hash(byte: u8) -> String {
+        Hasher::new().hash(&Secret([byte; 32]), &[byte; 16]).unwrap()
+    }
+
+    fn with_tokens(entries: impl IntoIterator<Item = Entry>) -> (tempfile::TempDir, StateDir) {
+        use std::os::unix::fs::PermissionsExt;
+        let at = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(at.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+        let dir = StateDir::open(at.path()).unwrap();
+        entries.into_iter().for_each(|entry| add(&dir, entry, second(0)).unwrap());
+        (at, dir)
+    }
+
+    fn rotate_at(
+        dir: &StateDir,
+        which: &str,
+        id: u8,
+        grace: u64,
+    ) -> Result<(Entry, Entry), TokensError> {
+        let successor = Successor { id: TokenId([id; 8]), hash: hash(id) };
+        rotate(dir, which, successor, Duration::from_secs(grace), second(100))
+    }
+
+    fn standings(dir: &StateDir, now: i64) -> Vec<Standing> {
+        let tokens = Tokens::load(dir).unwrap();
+        tokens.entries().iter().map(|e| e.standing(second(now))).collect()
+    }
+
+    #[test]
+    fn both_tokens_of_a_rotation_are_good_until_the_grace_is_over_to_the_second() {
+        use Standing::{Expired, Good, Revoked};
+        let (_at, dir) = with_tokens([entry(1, "alice", None)]);
+        let (old, new) = rotate_at(&dir, "alice", 2, 10).unwrap();
+        assert_eq!((old.id, new.id), (TokenId([1; 8]), TokenId([2; 8])));
+        assert_eq!((new.role, new.expires, &new.hash), (old.role, None, &hash(2)));
+        assert_eq!(standings(&dir, 109), [Good, Good]);
+        assert_eq!(standings(&dir, 110), [Expired, Good]);
+        // The name still is taken, and the newest of its tokens is the one that is rotated next.
+        assert!(add(&dir, entry(3, "alice", None), second(110)).is_err());
+        let (old, _) = rotate_at(&dir, "alice", 3, 0).unwrap();
+        assert_eq!((old.id, old.hash.as_str()), (TokenId([2; 8]), ""));
+        assert_eq!(standings(&dir, 100), [Good, Revoked, Good]);
+    }
+
+    #[test]
+    fn a_rotation_never_makes_a_token_live_longer() {
+        let (_at, dir) = with_tokens([entry(1, "alice", Some(105))]);
+        let (old, new) = rotate_at(&dir, &TokenId([1; 8]).to_string(), 2, 3600).unwrap();
+        assert_eq!((old.expires, new.expires), (Some(second(105)), Some(second(105))));
+        let (_at, dir) = with_tokens([entry(1, "alice", Some(50)), entry(2, "bob", None)]);
+        assert!(matches!(rotate_at(&dir, "alice", 3, 1), Err(TokensError::Unknown(_))));
+        revoke(&dir, "bob", second(60)).unwrap();
+        assert!(matches!(rotate_at(&dir, "bob", 3, 1), Err(TokensError::Unknown(_))));
+    }
+
+    #[test]
+    fn a_name_that_is_revoked_keeps_no_token_of_a_rotation() {
+        let (_at, dir) = with_tokens([entry(1, "alice", None), entry(9, "bob", None)]);
+        rotate_at(&dir, "alice", 2, 3600).unwrap();
+        assert_eq!(revoke(&dir, "alice", second(101)).unwrap().len(), 2);
+        let (_at, dir) = with_tokens([entry(1, "alice", None)]);
+        rotate_at(&dir, "alice", 2, 3600).unwrap();
+        let one = revoke(&dir, &TokenId([1; 8]).to_string(), second(101)).unwrap();
+        assert_eq!(one.len(), 1);
+        assert_eq!(standings(&dir, 101), [Standing::Revoked, Standing::Good]);
     }
 
     #[test]
