@@ -8,7 +8,8 @@
 //! - [`room`]: the append-only log, its records and its locks.
 //! - [`state`]: the files of the state directory beside the log: host key and tokens.
 //! - [`wire`]: what client and server say to each other; pure, no I/O.
-//! - [`token`], [`ticket`], [`config`], [`exit`], [`visible`]: plain values and their parsers.
+//! - [`token`], [`ticket`], [`config`], [`exit`], [`moment`], [`visible`]: plain values and their
+//!   parsers.
 //! - [`sys`]: the only unsafe code.
 
 pub mod admin;
@@ -17,6 +18,7 @@ pub mod config;
 pub mod confine;
 pub mod daemon;
 pub mod exit;
+pub mod moment;
 pub mod room;
 pub mod state;
 pub mod sys;

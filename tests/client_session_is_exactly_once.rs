@@ -155,6 +155,57 @@ fn nothing_is_lost_and_nothing_twice_when_the_connection_is_cut_500_times() {
 }
 
 #[test]
+fn what_may_have_been_stored_and_removed_is_not_sent_twice_and_the_sender_is_told() {
+    let server = FakeServer::start();
+    server.say("bob", "one");
+    let mut session = connect(&server, Start::From(Offset(0)));
+    run(&mut session, |_, h| matches!(h, Happening::CaughtUp));
+    // It is sent; whether it was stored before the log was removed, nobody can see any more.
+    server.set_mood(Mood::Swallows);
+    session.say(Manner::Say, "perhaps".into()).unwrap();
+    while !session.unacknowledged().is_in_flight() {
+        session.step(None, Some(Instant::now() + Duration::from_millis(1))).unwrap();
+    }
+    let before = session.position();
+    server.cut_all();
+    server.say("carol", "removed");
+    server.prune();
+    server.say("bob", "two");
+    server.set_mood(Mood::Kind);
+    let all = run(&mut session, |_, h| matches!(h, Happening::CaughtUp));
+    let hole = |h: &Happening| matches!(h, Happening::Pruned { from, .. } if *from == before);
+    assert_eq!(all.iter().filter(|h| hole(h)).count(), 1, "{all:?}");
+    let told = |h: &Happening| match h {
+        Happening::Uncertain { pending } => Some(pending.text.clone()),
+        _ => None,
+    };
+    assert_eq!(all.iter().filter_map(told).collect::<Vec<_>>(), ["perhaps"]);
+    session.say(Manner::Say, "for sure".into()).unwrap();
+    run(&mut session, |_, h| matches!(h, Happening::Acknowledged { .. }));
+    assert_eq!(server.texts(), ["one", "removed", "two", "for sure"]);
+}
+
+#[test]
+fn a_server_that_removes_what_was_shown_already_breaks_the_protocol() {
+    let server = FakeServer::start();
+    server.say("bob", "one");
+    let mood = Mood::Says(Event::Pruned { to: Offset(0) }.encode_plaintext().to_vec());
+    let mut session = connect(&server, Start::From(Offset(0)));
+    run(&mut session, |_, h| matches!(h, Happening::CaughtUp));
+    server.set_mood(mood);
+    server.cut_all();
+    let until = Instant::now() + LONG;
+    let failure = loop {
+        match session.step(None, Some(until)) {
+            Ok(Step::Happened(_)) => {}
+            Ok(other) => panic!("{other:?}"),
+            Err(failure) => break failure,
+        }
+    };
+    assert_eq!(failure.exit, Exit::Internal);
+}
+
+#[test]
 fn a_returning_session_uses_its_ticket_and_falls_back_to_the_secret() {
     let server = FakeServer::start();
     let mut session = connect(&server, Start::End);

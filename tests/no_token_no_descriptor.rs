@@ -481,6 +481,7 @@ fn echo(stage: &mut Stage) {
         role: papayachat::token::Role::Operator,
         token: token.id,
         ticket,
+        floor: Default::default(),
     };
     recv.channel.send(&admitted, &[]).unwrap();
     stage.wait_for_removal(&recv);

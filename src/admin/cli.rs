@@ -91,8 +91,8 @@ enum LogAction {
         /// Begin at this offset, which must be the beginning of a line
         #[arg(long, value_name = "OFFSET")]
         from: Option<u64>,
-        /// Begin at this time (RFC 3339: 2026-11-22T22:23:01Z)
-        #[arg(long, value_name = "TIME")]
+        /// Begin at this time: 2026-11-22T22:00:00Z, 2026-11-22 (local time), or an age such as 2h
+        #[arg(long, value_name = "TIME", value_parser = crate::moment::parse_now)]
         since: Option<jiff::Timestamp>,
         /// As the records stand in the log, with their offsets
         #[arg(long)]
@@ -100,6 +100,8 @@ enum LogAction {
         #[command(flatten)]
         configured: Configured,
     },
+    /// Remove the oldest records for good; the service may run, and offsets stay what they are
+    Prune(super::prune::Prune),
     /// Make the log append-only in the file system, as the service does when it starts as root
     Seal(Configured),
     /// Let root cut or remove the log again; the next start of the service seals it
@@ -121,6 +123,7 @@ impl LogAction {
                 let start = log::Start { from: from.map(Offset), since: *since };
                 log::export(&configured.load()?, &mut out, start, *json)
             }
+            Self::Prune(prune) => super::prune::run(prune, &mut out),
             Self::Seal(configured) => super::seal::seal(&configured.load()?),
             Self::Unseal { force, configured } => super::seal::unseal(&configured.load()?, *force),
         }

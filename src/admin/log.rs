@@ -16,6 +16,7 @@ use crate::exit::{Exit, Failure};
 use crate::room::lines::Lines;
 use crate::room::log::{LogError, Reader, open_for_reading};
 use crate::room::offset::Offset;
+use crate::room::prune::REMOVE;
 use crate::room::record::{Kind, Record, RecordError};
 use crate::room::seek::{self, SeekError};
 use crate::room::verify::{self, Finding, Problem, Report};
@@ -70,6 +71,9 @@ fn print_records(
     start: Start,
     json: bool,
 ) -> Result<Exit, Stop> {
+    if start.from.is_some_and(|from| from < reader.floor()) {
+        eprintln!("papayad: what stood before offset {} was removed", reader.floor());
+    }
     let from = seek::check(reader, start.from.unwrap_or_default()).map_err(Stop::Seek)?;
     let since = match start.since {
         Some(time) => seek::since(reader, time)?,
@@ -120,21 +124,22 @@ impl Stop {
     }
 }
 
-fn open(config: &Config) -> Result<Reader, Failure> {
+pub(super) fn open(config: &Config) -> Result<Reader, Failure> {
     let opened = File::open(&config.paths.state)
         .map_err(|e| LogError::Call {
             verb: "open",
             file: "the state directory",
             errno: Errno::from_raw(e.raw_os_error().unwrap_or(0)),
         })
-        .and_then(|dir| open_for_reading(dir.as_fd()));
+        .and_then(|dir| open_for_reading(dir.as_fd()))
+        .and_then(|fds| Reader::new(fds, Offset(0)).find_floor());
     match opened {
-        Ok(fds) => Ok(Reader::new(fds, Offset(0))),
+        Ok(reader) => Ok(reader),
         Err(error) => Err(failure(config, &error)),
     }
 }
 
-fn failure(config: &Config, error: &LogError) -> Failure {
+pub(super) fn failure(config: &Config, error: &LogError) -> Failure {
     let keeper = &config.identity.keeper_user;
     let (exit, remedy) = match error {
         LogError::Call { errno: Errno::EACCES | Errno::EPERM, .. } => {
@@ -143,6 +148,12 @@ fn failure(config: &Config, error: &LogError) -> Failure {
         LogError::Call { errno: Errno::ENOENT, .. } => {
             (Exit::Unavailable, "; is this the room's configuration, and has it ever run?".into())
         }
+        LogError::Call { errno: Errno::EOPNOTSUPP | Errno::ENOSYS, verb: REMOVE, .. } => (
+            Exit::Unavailable,
+            "; this file system cannot, and nothing was changed: export the log, stop the service, \
+             and begin a new one"
+                .into(),
+        ),
         LogError::NotAFile(_) | LogError::Cut { .. } => (Exit::BadData, String::new()),
         _ => (Exit::Internal, String::new()),
     };
@@ -181,7 +192,7 @@ fn report_text(r: &Report) -> String {
         r.notices,
         r.joins,
         r.leaves,
-        r.other,
+        r.other + r.prunings,
         r.torn,
         r.foreign,
         r.backwards,
@@ -191,13 +202,18 @@ fn report_text(r: &Report) -> String {
     } else {
         "the log has lines that are not records; readers skip them, nothing else is lost"
     };
-    format!("{counts}\n{verdict}")
+    match r.pruned {
+        0 => format!("{counts}\n{verdict}"),
+        floor => {
+            format!("pruned: what stood before offset {floor} was removed\n{counts}\n{verdict}")
+        }
+    }
 }
 
 fn report_json(r: &Report) -> String {
     json!({
         "bytes": r.bytes, "lines": r.lines, "messages": r.messages, "notices": r.notices,
-        "joins": r.joins, "leaves": r.leaves, "other": r.other, "torn": r.torn,
+        "joins": r.joins, "leaves": r.leaves, "prunings": r.prunings, "other": r.other, "pruned": r.pruned, "torn": r.torn,
         "foreign": r.foreign, "backwards": r.backwards, "sound": r.is_sound(),
     })
     .to_string()
@@ -211,6 +227,7 @@ fn record_text(record: &Record) -> String {
         Kind::Notice => format!("! {from}: {text}"),
         Kind::Join => format!("* {from} came"),
         Kind::Leave => format!("* {from} left"),
+        Kind::Pruned => format!("* {from} removed {text}"),
         Kind::Other(kind) => format!("? {from} ({}) {text}", visible(kind)),
     };
     format!("{:.3} {said}", record.ts)

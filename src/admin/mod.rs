@@ -5,6 +5,7 @@ mod cli;
 mod demo;
 mod doctor;
 pub mod log;
+mod prune;
 mod run;
 mod sandbox;
 mod seal;

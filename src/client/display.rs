@@ -42,6 +42,7 @@ impl Transcript {
             Kind::Notice => writeln!(lines, "{time} -- notice from {name}: {text}"),
             Kind::Join => writeln!(lines, "{time} -- {name} joined"),
             Kind::Leave => writeln!(lines, "{time} -- {name} left"),
+            Kind::Pruned => writeln!(lines, "{time} -- {name} removed {text} from the log"),
             Kind::Other(kind) => writeln!(lines, "{time} -- {name} ({}) {text}", visible(kind)),
         };
         lines

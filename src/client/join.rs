@@ -19,7 +19,7 @@ use rustyline::{Config, Editor, ExternalPrinter};
 use super::access::{Access, parse_server};
 use super::display::Transcript;
 use super::outbox::Manner;
-use super::output::{Output, colours, stdout_failure};
+use super::output::{Output, UNCERTAIN, colours, pruned_words, stdout_failure};
 use super::session::{Happening, Options, Session, Step};
 use super::stdin::{Input, Line};
 use crate::exit::{Exit, Failure};
@@ -221,6 +221,10 @@ impl<C: Console> Conversation<C> {
             Happening::Rejected { pending, message, .. } => {
                 let text = &pending.text;
                 self.console.notice(&format!("not stored: {message}: {text}"))
+            }
+            Happening::Pruned { from, to } => self.console.notice(&pruned_words(*from, *to)),
+            Happening::Uncertain { pending } => {
+                self.console.notice(&format!("{UNCERTAIN}: {}", pending.text))
             }
             Happening::Stalled { message } => self.console.notice(&format!(
                 "the server cannot store messages now: {message}; it is tried again"

@@ -51,6 +51,15 @@ impl Lines {
         self.next = self.start;
     }
 
+    /// There are no bytes before `to`, where a line begins; whether that is further on.
+    pub fn skip_to(&mut self, to: Offset) -> bool {
+        let on = to > self.start && to >= self.next;
+        if on {
+            *self = Self::starting_at(to);
+        }
+        on
+    }
+
     /// Takes the bytes at `at`, and gives every line that is now whole, without its line end, to
     /// `each` together with its offset. Over-long lines are left out.
     pub fn feed(
@@ -129,6 +138,17 @@ mod tests {
         collect(&mut lines, 0, b"a\nbc");
         lines.forget_partial();
         assert_eq!(collect(&mut lines, 2, b"bcd\n"), [(2, "bcd".to_owned())]);
+    }
+
+    #[test]
+    fn what_was_removed_is_passed_over_and_nothing_comes_twice() {
+        let mut lines = Lines::starting_at(Offset(0));
+        collect(&mut lines, 0, b"a\nbc");
+        for back in [0, 2, 3] {
+            assert!(!lines.skip_to(Offset(back)), "{back}");
+        }
+        assert!(lines.skip_to(Offset(9)));
+        assert_eq!(collect(&mut lines, 9, b"d\n"), [(9, "d".to_owned())]);
     }
 
     #[test]

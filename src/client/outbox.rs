@@ -29,7 +29,12 @@ pub struct Pending {
     pub manner: Manner,
     /// Its text.
     pub text: String,
+    /// On this connection.
     sent: bool,
+    /// On any connection, and no word came that it was not stored.
+    tried: bool,
+    /// It may be stored where nobody can read any more.
+    doubtful: bool,
 }
 
 impl Pending {
@@ -69,13 +74,21 @@ impl Outbox {
     /// Takes a message over. The caller asks [`Self::has_room`] first.
     pub fn push(&mut self, id: MessageId, manner: Manner, text: String) {
         self.bytes += text.len();
-        self.pending.push_back(Pending { id, manner, text, sent: false });
+        self.pending.push_back(Pending {
+            id,
+            manner,
+            text,
+            sent: false,
+            tried: false,
+            doubtful: false,
+        });
     }
 
     /// The oldest message that was not sent on this connection; counts as sent from now on.
     pub fn next_to_send(&mut self) -> Option<&Pending> {
         let next = self.pending.iter_mut().find(|p| !p.sent)?;
         next.sent = true;
+        next.tried = true;
         Some(next)
     }
 
@@ -96,7 +109,23 @@ impl Outbox {
     /// there is one.
     pub fn send_again(&mut self, id: &str) -> bool {
         let found = self.pending.iter_mut().find(|p| p.id.as_str() == id);
-        found.map(|p| p.sent = false).is_some()
+        found.map(|p| (p.sent, p.tried, p.doubtful) = (false, false, false)).is_some()
+    }
+
+    /// A part of the log was removed unread: an echo may have been in it.
+    pub fn part_removed(&mut self) {
+        self.pending.iter_mut().for_each(|p| p.doubtful = p.tried);
+    }
+
+    /// Everything that was stored before has been read: what is still in doubt will never be
+    /// settled. Sending it again could store it twice.
+    pub fn take_doubtful(&mut self) -> Vec<Pending> {
+        let (doubtful, rest) =
+            std::mem::take(&mut self.pending).into_iter().partition(|p| p.doubtful);
+        self.pending = rest;
+        let doubtful: VecDeque<Pending> = doubtful;
+        self.bytes -= doubtful.iter().map(|p| p.text.len()).sum::<usize>();
+        doubtful.into()
     }
 
     /// The connection is gone: whatever will not be echoed has to be sent again.
@@ -140,6 +169,21 @@ mod tests {
         assert!(outbox.send_again("m0"));
         assert!(!outbox.send_again("m1"));
         assert_eq!(sent(&mut outbox), ["m0"]);
+    }
+
+    #[test]
+    fn only_what_was_sent_is_in_doubt_when_a_part_of_the_log_was_removed() {
+        let mut outbox = filled(3);
+        sent(&mut outbox);
+        outbox.push("m3".parse().unwrap(), Manner::Say, "text".into());
+        assert!(outbox.send_again("m1"));
+        outbox.connection_lost();
+        outbox.part_removed();
+        assert!(outbox.settle("m0").is_some());
+        let doubtful: Vec<_> = outbox.take_doubtful().into_iter().map(|p| p.id).collect();
+        assert_eq!(doubtful.iter().map(|id| id.as_str()).collect::<Vec<_>>(), ["m2"]);
+        assert_eq!(sent(&mut outbox), ["m1", "m3"]);
+        assert!(outbox.take_doubtful().is_empty());
     }
 
     #[test]

@@ -66,6 +66,15 @@ pub fn complain(text: &str) {
     let _ = writeln!(io::stderr(), "papaya: {}", visible(text));
 }
 
+/// What a person is told about a part of the log that was removed.
+pub fn pruned_words(from: Offset, to: Offset) -> String {
+    format!("what stood in the log from offset {from} to {to} was removed by an administrator")
+}
+
+/// And about an own message whose echo may have been there.
+pub const UNCERTAIN: &str =
+    "it may have been stored in a part of the log that was removed; it is not sent again";
+
 /// Whether stdout is a terminal whose user wants colours.
 pub fn colours() -> bool {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());

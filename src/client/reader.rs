@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::output::{Output, complain};
+use super::output::{Output, complain, pruned_words};
 use super::session::{Happening, Session, Step};
 use crate::exit::{Exit, Failure};
 
@@ -44,6 +44,7 @@ pub fn print(mut session: Session, mut output: Output, enough: Enough) -> Result
                     left = left.map(|n| n - 1);
                 }
             }
+            Happening::Pruned { from, to } => complain(&pruned_words(from, to)),
             Happening::CaughtUp if enough.at_end => break,
             Happening::Joined { again: true } => {
                 complain("connected again");

@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::access::Access;
 use super::outbox::Manner;
-use super::output::complain;
+use super::output::{UNCERTAIN, complain};
 use super::session::{Happening, Options, Session, Step};
 use super::stdin::{Input, Line};
 use crate::exit::{Exit, Failure};
@@ -139,6 +139,10 @@ impl Sender {
             Happening::Rejected { pending, message, .. } => {
                 self.progress = Instant::now();
                 self.refuse(&format!("{:?}", pending.text), &message);
+            }
+            Happening::Uncertain { pending } => {
+                self.progress = Instant::now();
+                self.refuse(&format!("{:?}", pending.text), UNCERTAIN);
             }
             Happening::Stalled { message } => {
                 complain(&format!("the server cannot store messages now: {message}; trying again"));

@@ -92,6 +92,19 @@ pub enum Happening {
         /// What it means.
         record: Record,
     },
+    /// The log has nothing between the two offsets any more: an administrator removed it.
+    Pruned {
+        /// What came last ended there.
+        from: Offset,
+        /// The log goes on there.
+        to: Offset,
+    },
+    /// One of our own messages may have been stored in a part of the log that was removed before
+    /// its echo came. It is forgotten, because sending it again could store it twice.
+    Uncertain {
+        /// The message.
+        pending: Pending,
+    },
     /// Everything has been read that was in the log when the server let us in.
     CaughtUp,
     /// One of our own messages is in the log; its [`Self::Line`] came just before.
@@ -566,8 +579,25 @@ impl Session {
                 return Err(Trouble::Protocol(visible(&words).into_owned()));
             }
             Event::Ticket { ticket, ticket_expires } => self.keep_ticket(ticket, ticket_expires),
+            Event::Pruned { to } => return self.pass_over(to),
             Event::Pong { .. } | Event::Unknown => {}
         }
+        Ok(())
+    }
+
+    /// A part of the log was removed before it came here.
+    fn pass_over(&mut self, to: Offset) -> Result<(), Trouble> {
+        let from = self.lines.position();
+        if !self.lines.skip_to(to) {
+            return Err(Trouble::Protocol(format!("it removed offset {to}, behind {from}")));
+        }
+        self.happened.push_back(Happening::Pruned { from, to });
+        self.outbox.part_removed();
+        if self.outbox.is_in_flight() {
+            // Whether those were stored can be told only behind the end of another connection.
+            return Err(Trouble::Removed);
+        }
+        self.notice_end();
         Ok(())
     }
 
@@ -596,6 +626,9 @@ impl Session {
         let end = self.welcome.as_ref().map(|welcome| welcome.end);
         if !self.caught_up && end.is_some_and(|end| self.lines.received() >= end) {
             self.caught_up = true;
+            let doubtful = self.outbox.take_doubtful();
+            self.happened
+                .extend(doubtful.into_iter().map(|pending| Happening::Uncertain { pending }));
             self.happened.push_back(Happening::CaughtUp);
         }
     }

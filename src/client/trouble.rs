@@ -32,6 +32,8 @@ pub enum Trouble {
     WrongKey,
     /// What answers does not speak the protocol.
     NotPapaya,
+    /// The part of the log was removed in which the echoes of what was just sent may have been.
+    Removed,
     /// A frame was damaged or forged on the way.
     Damaged(String),
     /// The authenticated server broke the protocol.
@@ -96,7 +98,7 @@ impl Trouble {
             Self::Unreachable(cause) => format!(
                 "cannot reach {server}: {cause}; check the address, and whether the server runs"
             ),
-            Self::Broken(_) | Self::Closed | Self::Silent(_) | Self::Damaged(_) => {
+            Self::Broken(_) | Self::Closed | Self::Silent(_) | Self::Damaged(_) | Self::Removed => {
                 format!("the connection to {server} failed: {self}")
             }
             Self::Busy => {
@@ -126,6 +128,7 @@ impl fmt::Display for Trouble {
             }
             Self::Closed => f.write_str("the server closed the connection without a word"),
             Self::Silent(seconds) => write!(f, "nothing came from the server for {seconds} s"),
+            Self::Removed => f.write_str("a part of the log was removed before it came here"),
             Self::Busy => f.write_str("the server is full or closing its door"),
             Self::Version(theirs) => write!(f, "the server speaks version {theirs}"),
             Self::WrongKey => f.write_str("the server does not hold the key of this token"),

@@ -30,7 +30,8 @@ use crate::config::Config;
 use crate::confine::identity::{self, Ids};
 use crate::confine::{self, Role, policy::rights};
 use crate::exit::Exit;
-use crate::room::log::Files;
+use crate::room::log::{Files, Reader};
+use crate::room::offset::Offset;
 use crate::state::tokens::{Hasher, Tokens};
 use crate::state::{StateDir, hostkey};
 use crate::sys::{self, signal};
@@ -105,6 +106,8 @@ struct Keeper {
     bell: OwnedFd,
     dir: StateDir,
     files: Files,
+    /// Where the log begins.
+    floor: Offset,
     keys: Box<Keys>,
     hasher: Hasher,
     tokens: Tokens,
@@ -189,6 +192,7 @@ impl Keeper {
         }
         let tokens = Tokens::load(&dir)?;
         let files = Files::open(dir.as_fd())?;
+        let floor = Reader::new(files.reader_fds()?, Offset(0)).find_floor()?.floor();
         let keeper = Self {
             launcher,
             bell,
@@ -204,6 +208,7 @@ impl Keeper {
             report,
             dir,
             files,
+            floor,
             tokens,
         };
         require_descriptors(start.config)?;
@@ -297,6 +302,7 @@ impl Keeper {
                         (self.sessions, self.grace) = (sessions as usize, grace);
                         self.reload();
                     }
+                    ToKeeper::Pruned { to } => self.pruned(to),
                     ToKeeper::End { id, reason } => self.end(id, reason),
                     ToKeeper::Ping => self.tell(&FromKeeper::Pong),
                 },
@@ -305,6 +311,16 @@ impl Keeper {
                 Err(ChannelError::Closed) => sys::process::exit_now(0),
                 Err(problem) => self.report.error(format_args!("from the launcher: {problem}")),
             }
+        }
+    }
+
+    /// Who joins from now on begins there at the earliest.
+    fn pruned(&mut self, to: Offset) {
+        let looked = self.files.reader_fds().and_then(|fds| Reader::new(fds, to).is_floor(to));
+        match looked {
+            Ok(true) => self.floor = self.floor.max(to),
+            Ok(false) => self.report.warning(format_args!("the log was not pruned up to {to}")),
+            Err(problem) => self.report.error(format_args!("the log cannot be read: {problem}")),
         }
     }
 

@@ -25,7 +25,7 @@ use crate::room::log::{Reader, ReaderFds};
 use crate::room::offset::Offset;
 use crate::sys::{self, signal};
 use crate::wire::cipher::Sealer;
-use crate::wire::event::{CONTROL, Event, LOG_HEADER, log_header};
+use crate::wire::event::{CONTROL, Event, LOG_HEADER, MAX_LOG, log_header};
 use crate::wire::frame::{HEADER, MAX_PLAINTEXT, TAG};
 
 /// How long the last word may take to leave.
@@ -43,6 +43,8 @@ pub struct Start {
     pub parent: Pid,
     /// Where in the log the client begins.
     pub from: Offset,
+    /// Where the log itself begins.
+    pub floor: Offset,
     /// The key of the direction to the client.
     pub sealer: Sealer,
     /// What the client is told first.
@@ -73,6 +75,8 @@ struct Send {
     log: Reader,
     /// Where it was in the log when it last slept, as `papayad status` sees it.
     shown: Option<Offset>,
+    /// Whether the reader is in a part that was removed.
+    pruned: bool,
     sealer: Sealer,
     frame: Vec<u8>,
     /// The last word, once RECV or SIGTERM gave it, and until when it may take to leave.
@@ -119,8 +123,9 @@ impl Send {
         let send = Self {
             client: sys::fd::own(CLIENT)?,
             recv: Channel::from_fd(sys::fd::own(RECV)?),
-            log: Reader::new(reader, start.from),
+            log: Reader::new(reader, start.from).with_floor(start.floor),
             shown: None,
+            pruned: false,
             sealer: start.sealer,
             frame: vec![0; HEADER + MAX_PLAINTEXT + TAG],
             last: None,
@@ -133,6 +138,10 @@ impl Send {
 
     fn serve(&mut self, welcome: &Event) -> Result<Infallible, End> {
         self.control(&welcome.encode())?;
+        let floor = self.log.floor();
+        if self.log.position() < floor {
+            self.go_on_at(floor)?;
+        }
         loop {
             // The bell's flag is cleared before the log is drained, so a ring that comes after
             // the last read is still seen by the wait.
@@ -147,12 +156,36 @@ impl Send {
 
     /// Sends what one read of the log gives; says whether there was anything.
     fn log_bytes(&mut self) -> Result<bool, End> {
-        let room = &mut self.frame[HEADER + LOG_HEADER..HEADER + LOG_HEADER + FRAME_LOG];
+        let most = if self.pruned { MAX_LOG } else { FRAME_LOG };
+        let room = &mut self.frame[HEADER + LOG_HEADER..HEADER + LOG_HEADER + most];
         let read = self.log.read(room).map_err(|e| End::Failed(StartError::Log(e)))?;
         let Some((offset, length)) = read else { return Ok(false) };
+        if self.pruned || self.frame[HEADER + LOG_HEADER] == 0 {
+            self.pruned = self.log.begins_pruned().map_err(|e| End::Failed(StartError::Log(e)))?;
+        }
+        if self.pruned {
+            self.pass_over(offset, length)?;
+            return Ok(true);
+        }
         self.frame[HEADER..HEADER + LOG_HEADER].copy_from_slice(&log_header(offset));
         self.seal_and_send(LOG_HEADER + length)?;
         Ok(true)
+    }
+
+    /// What was read is a part that was removed before the client had it: nothing of it is sent.
+    fn pass_over(&mut self, offset: Offset, length: usize) -> Result<(), End> {
+        let read = &self.frame[HEADER + LOG_HEADER..][..length];
+        match read.iter().position(|&b| b == b'\n') {
+            Some(end) => self.go_on_at(offset.plus(end + 1)),
+            None => Ok(()),
+        }
+    }
+
+    /// Tells the client that there is nothing before `to`, where a line begins.
+    fn go_on_at(&mut self, to: Offset) -> Result<(), End> {
+        self.pruned = false;
+        self.log.seek(to);
+        self.control(&Event::Pruned { to }.encode())
     }
 
     fn control(&mut self, text: &str) -> Result<(), End> {

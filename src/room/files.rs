@@ -145,10 +145,7 @@ impl Files {
     fn fresh(&self, name: &'static str, how: OFlag) -> Result<OwnedFd, LogError> {
         let file = open_regular(&self.dir, name, how)?;
         let known = if name == LOG { &self.log } else { &self.gate };
-        let (new, old) = (stat(&file, name)?, stat(known, name)?);
-        if (new.st_dev, new.st_ino) != (old.st_dev, old.st_ino) {
-            return Err(LogError::Replaced(name));
-        }
+        same_file(name, &file, known)?;
         Ok(file)
     }
 }
@@ -162,6 +159,38 @@ pub fn open_for_reading(dir: BorrowedFd<'_>) -> Result<ReaderFds, LogError> {
         log: open_regular(&dir, LOG, OFlag::O_RDONLY)?,
         gate: open_regular(&dir, GATE, OFlag::O_RDONLY)?,
     })
+}
+
+/// Opens an existing log to append to it, and creates nothing: for the administration.
+///
+/// # Errors
+/// As [`Files::open`].
+pub(super) fn open_for_appending(dir: BorrowedFd<'_>) -> Result<AppenderFds, LogError> {
+    let log = open_regular(&dir, LOG, OFlag::O_WRONLY | OFlag::O_APPEND)?;
+    let tail = open_regular(&dir, LOG, OFlag::O_RDONLY)?;
+    // What is checked of the one must be true of the other, whoever renames things meanwhile.
+    same_file(LOG, &log, &tail)?;
+    Ok(AppenderFds { log, tail, gate: open_regular(&dir, GATE, OFlag::O_RDONLY)? })
+}
+
+/// Opens the log so that it can be changed anywhere; it must be the same file as `known`.
+///
+/// # Errors
+/// As [`Files::open`]; `EPERM` while it is append-only in the file system; and
+/// [`LogError::Replaced`].
+pub(super) fn open_for_changing(dir: &OwnedFd, known: &OwnedFd) -> Result<OwnedFd, LogError> {
+    let file = open_regular(dir, LOG, OFlag::O_RDWR)?;
+    same_file(LOG, &file, known)?;
+    Ok(file)
+}
+
+fn same_file(name: &'static str, new: &OwnedFd, known: &OwnedFd) -> Result<(), LogError> {
+    let (new, old) = (stat(new, name)?, stat(known, name)?);
+    if (new.st_dev, new.st_ino) == (old.st_dev, old.st_ino) {
+        Ok(())
+    } else {
+        Err(LogError::Replaced(name))
+    }
 }
 
 fn open_or_create(dir: &OwnedFd, name: &'static str) -> Result<OwnedFd, LogError> {

@@ -15,6 +15,10 @@ pub trait Bytes {
     fn end(&self) -> Result<Offset, LogError>;
     /// Fills `buf` from `at` on; how much was there.
     fn read_at(&self, buf: &mut [u8], at: Offset) -> Result<usize, LogError>;
+    /// Where it begins: what stood before was removed.
+    fn floor(&self) -> Offset {
+        Offset(0)
+    }
 }
 
 /// One line.
@@ -42,14 +46,15 @@ pub struct Lines<'s, S: ?Sized> {
 }
 
 impl<'s, S: Bytes + ?Sized> Lines<'s, S> {
-    /// The lines from `from` (the beginning of a line) up to the size that the source has now.
+    /// The lines from `from` (the beginning of a line), or from the source's floor if that is
+    /// later, up to the size that the source has now.
     ///
     /// # Errors
     /// The size could not be had.
     pub fn new(source: &'s S, from: Offset) -> Result<Self, LogError> {
         let until = source.size()?;
         let buffer = vec![0; MAX_LINE];
-        Ok(Self { source, until, buffer, from: 0, filled: 0, at: from })
+        Ok(Self { source, until, buffer, from: 0, filled: 0, at: from.max(source.floor()) })
     }
 
     /// The next line; `None` at the end.
@@ -115,6 +120,10 @@ impl Bytes for Reader {
 
     fn read_at(&self, buf: &mut [u8], at: Offset) -> Result<usize, LogError> {
         Reader::read_at(self, buf, at)
+    }
+
+    fn floor(&self) -> Offset {
+        Reader::floor(self)
     }
 }
 

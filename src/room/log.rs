@@ -13,6 +13,7 @@ use nix::unistd::{Whence, fdatasync, lseek, write};
 
 pub use super::files::{AppenderFds, Files, GATE, LOG, ReaderFds, open_for_reading};
 use super::files::{call, stat};
+use super::floor;
 use super::lock;
 use super::offset::Offset;
 use super::record::{Batch, TORN_MARK};
@@ -74,6 +75,7 @@ pub struct Reader {
     gate: OwnedFd,
     position: Offset,
     behind: bool,
+    floor: Offset,
 }
 
 impl Appender {
@@ -102,10 +104,21 @@ impl Appender {
         now: impl Fn() -> Timestamp,
         durability: Durability,
     ) -> Result<Appended, LogError> {
-        let gate = lock::exclusive(&self.gate).map_err(|e| lock_error(GATE, e))?;
-        let _lock = lock::exclusive(&self.log).map_err(|e| lock_error(LOG, e))?;
-        drop(gate);
+        let _lock = self.lock()?;
         self.append_locked(batch, now, durability)
+    }
+
+    /// Waits until nobody else writes or reads, and keeps it so until what it gives is dropped.
+    pub(super) fn lock(&self) -> Result<lock::Held<'_>, LogError> {
+        let gate = lock::exclusive(&self.gate).map_err(|e| lock_error(GATE, e))?;
+        let held = lock::exclusive(&self.log).map_err(|e| lock_error(LOG, e))?;
+        drop(gate);
+        Ok(held)
+    }
+
+    /// The log's file.
+    pub(super) fn file(&self) -> &OwnedFd {
+        &self.tail
     }
 
     /// As [`Appender::append`], but does not wait for a lock: `None` if one is taken.
@@ -136,7 +149,8 @@ impl Appender {
         fdatasync(&self.log).map_err(|e| call("flush", LOG, e))
     }
 
-    fn append_locked(
+    /// As [`Appender::append`], under a lock that is held.
+    pub(super) fn append_locked(
         &self,
         batch: &mut Batch,
         now: impl Fn() -> Timestamp,
@@ -190,7 +204,42 @@ impl Reader {
     pub fn new(fds: ReaderFds, position: Offset) -> Self {
         let ReaderFds { log, gate } = fds;
         // Until it has seen the end, it counts as one that has much to catch up with.
-        Self { log, gate, position, behind: true }
+        Self { log, gate, position, behind: true, floor: Offset(0) }
+    }
+
+    /// The same for a log that was pruned up to `floor`: [`seek`](super::seek) looks no further.
+    pub fn with_floor(self, floor: Offset) -> Self {
+        Self { floor, ..self }
+    }
+
+    /// The same with the floor that the file has now.
+    ///
+    /// # Errors
+    /// The lock could not be had, or reading failed.
+    pub fn find_floor(self) -> Result<Self, LogError> {
+        let floor = self.locked(true, floor::find)?;
+        Ok(self.with_floor(floor))
+    }
+
+    /// Where the log begins, as far as this reader knows.
+    pub fn floor(&self) -> Offset {
+        self.floor
+    }
+
+    /// Whether the log was pruned up to `at`, as far as a few bytes tell.
+    ///
+    /// # Errors
+    /// As [`Reader::find_floor`].
+    pub fn is_floor(&self, at: Offset) -> Result<bool, LogError> {
+        self.locked(true, |log| floor::is_floor(log, at))
+    }
+
+    /// Whether the log was pruned at all.
+    ///
+    /// # Errors
+    /// As [`Reader::find_floor`].
+    pub fn begins_pruned(&self) -> Result<bool, LogError> {
+        self.locked(self.behind, floor::begins_pruned)
     }
 
     /// Gives the descriptors back.
@@ -305,12 +354,12 @@ impl Reader {
     }
 }
 
-fn size_of(log: &OwnedFd) -> Result<u64, LogError> {
+pub(super) fn size_of(log: &OwnedFd) -> Result<u64, LogError> {
     Ok(u64::try_from(stat(log, LOG)?.st_size).unwrap_or(0))
 }
 
 /// Fills `buf` from `at` on, as far as the file goes.
-fn read_at(log: &impl AsFd, buf: &mut [u8], at: Offset) -> Result<usize, LogError> {
+pub(super) fn read_at(log: &impl AsFd, buf: &mut [u8], at: Offset) -> Result<usize, LogError> {
     let mut filled = 0;
     while filled < buf.len() {
         let Ok(from) = i64::try_from(at.plus(filled).0) else { break };

@@ -58,6 +58,8 @@ pub enum Kind {
     Join,
     /// Someone left.
     Leave,
+    /// An administrator removed the log's beginning; the text says up to where.
+    Pruned,
     /// Written by a newer version.
     Other(String),
 }
@@ -159,6 +161,7 @@ impl Kind {
             Self::Notice => Some("notice"),
             Self::Join => Some("join"),
             Self::Leave => Some("leave"),
+            Self::Pruned => Some("pruned"),
             Self::Other(kind) => Some(kind),
         }
     }
@@ -169,6 +172,7 @@ impl Kind {
             Some("notice") => Self::Notice,
             Some("join") => Self::Join,
             Some("leave") => Self::Leave,
+            Some("pruned") => Self::Pruned,
             Some(_) => Self::Other(kind.unwrap_or_default()),
         }
     }

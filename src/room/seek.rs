@@ -42,7 +42,8 @@ pub enum SeekError {
     Log(LogError),
 }
 
-/// Checks that a reader may begin at `at`: not behind the end, and at the beginning of a line.
+/// Checks that a reader may begin at `at`: not behind the end, and at the beginning of a line, or
+/// in the part that was pruned (even where the floor is not known yet).
 ///
 /// # Errors
 /// [`SeekError`]
@@ -51,10 +52,10 @@ pub fn check(source: &(impl Bytes + ?Sized), at: Offset) -> Result<Offset, SeekE
     if at > size {
         return Err(SeekError::BehindEnd { at, size });
     }
-    let Some(before) = at.0.checked_sub(1) else { return Ok(at) };
+    let Some(before) = at.0.checked_sub(1).filter(|_| at > source.floor()) else { return Ok(at) };
     let mut byte = [0];
     let filled = source.read_at(&mut byte, Offset(before))?;
-    if filled == 1 && byte == *b"\n" { Ok(at) } else { Err(SeekError::InsideLine(at)) }
+    if filled == 1 && matches!(byte, [b'\n' | 0]) { Ok(at) } else { Err(SeekError::InsideLine(at)) }
 }
 
 /// Where the last `count` messages begin (presence is not counted); the beginning if there are
@@ -97,7 +98,7 @@ pub fn since(source: &(impl Bytes + ?Sized), time: Timestamp) -> Result<Offset, 
     let end = source.end()?.0;
     // `lo` is a line's beginning, and all records before it are older. The first record that
     // begins behind `hi` is not older, or there is none near.
-    let (mut lo, mut hi) = (0, end);
+    let (mut lo, mut hi) = (source.floor().0.min(end), end);
     while hi - lo > PROBE as u64 {
         let middle = lo + (hi - lo) / 2;
         let limit = end.min(middle + MAX_PROBE);
@@ -172,7 +173,7 @@ struct Backwards<'s, S: ?Sized> {
 
 impl<'s, S: Bytes + ?Sized> Backwards<'s, S> {
     fn new(source: &'s S, end: Offset, look_back: u64) -> Self {
-        let limit = end.0.saturating_sub(look_back);
+        let limit = end.0.saturating_sub(look_back).max(source.floor().0);
         Self { source, at: end, limit, buffer: vec![0; MAX_LINE], base: end.0 }
     }
 

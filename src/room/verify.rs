@@ -12,6 +12,8 @@ use super::record::{Kind, Record, RecordError};
 /// What a log contains.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Report {
+    /// Bytes that were removed at the beginning, which are not counted below.
+    pub pruned: u64,
     /// Bytes in all.
     pub bytes: u64,
     /// Lines in all; each is counted once more below.
@@ -24,6 +26,8 @@ pub struct Report {
     pub joins: u64,
     /// Records of somebody leaving.
     pub leaves: u64,
+    /// Records of a removal of the log's beginning.
+    pub prunings: u64,
     /// Records of a kind that this version does not know.
     pub other: u64,
     /// Records of killed writers; readers skip them.
@@ -73,6 +77,7 @@ impl Report {
             Kind::Notice => &mut self.notices,
             Kind::Join => &mut self.joins,
             Kind::Leave => &mut self.leaves,
+            Kind::Pruned => &mut self.prunings,
             Kind::Other(_) => &mut self.other,
         } += 1;
     }
@@ -86,7 +91,7 @@ pub fn walk<E: From<LogError>>(
     source: &(impl Bytes + ?Sized),
     mut tell: impl FnMut(Finding) -> Result<(), E>,
 ) -> Result<Report, E> {
-    let mut report = Report::default();
+    let mut report = Report { pruned: source.floor().0, ..Report::default() };
     let mut latest: Option<Timestamp> = None;
     let mut lines = Lines::new(source, Offset(0))?;
     while let Some(line) = lines.next()? {

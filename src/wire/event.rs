@@ -114,6 +114,12 @@ pub enum Event {
         /// Until when it is good.
         ticket_expires: Timestamp,
     },
+    /// The log has no bytes up to `to` any more: they were removed on purpose. The next log bytes
+    /// are those at `to`, where a line begins.
+    Pruned {
+        /// Where the log goes on.
+        to: Offset,
+    },
     /// The answer to a ping.
     Pong {
         /// The ping's number.
@@ -270,6 +276,7 @@ impl Event {
                 raw.ticket = Some(&hex);
                 raw.ticket_expires = Some(Cow::Owned(ticket_expires.to_string()));
             }
+            Self::Pruned { to } => raw.to = Some(to.0),
             Self::Pong { n } => raw.n = Some(*n),
             Self::Bye { reason, retry, message } => {
                 raw.reason = word_of(reason);
@@ -296,6 +303,7 @@ impl Event {
             Self::Refused { .. } => "refused",
             Self::Rejected { .. } => "rejected",
             Self::Ticket { .. } => "ticket",
+            Self::Pruned { .. } => "pruned",
             Self::Pong { .. } => "pong",
             Self::Bye { .. } => "bye",
             Self::Unknown => "unknown",
@@ -346,6 +354,8 @@ struct Raw<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     end: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     message_bytes: Option<u32>,
@@ -374,6 +384,7 @@ impl<'a> Raw<'a> {
                 let (ticket, ticket_expires) = self.ticket()?;
                 Ok(Event::Ticket { ticket, ticket_expires })
             }
+            "pruned" => Ok(Event::Pruned { to: Offset(self.to.ok_or(EventError::Key("to"))?) }),
             "pong" => Ok(Event::Pong { n: self.n.ok_or(EventError::Key("n"))? }),
             "bye" => Ok(Event::Bye {
                 reason: self.reason_word()?,

@@ -40,6 +40,8 @@ pub enum Mood {
     Dismisses(ByeReason, bool),
     /// Cannot store anything for the next so many messages.
     Full(usize),
+    /// Takes messages and forgets them.
+    Swallows,
     /// Rejects every message.
     Rejects(Rejection),
     /// Accepts and never answers.
@@ -73,6 +75,8 @@ struct Room {
     log: Vec<u8>,
     mood: Mood,
     random: u64,
+    /// What stood before was removed.
+    floor: usize,
     /// Which connection may write and read, per session: a new one takes over.
     holders: HashMap<[u8; 16], usize>,
     sockets: HashMap<usize, TcpStream>,
@@ -125,6 +129,12 @@ impl FakeServer {
     pub fn append(&self, bytes: &[u8]) {
         self.shared.room.lock().unwrap().log.extend_from_slice(bytes);
         self.shared.changed.notify_all();
+    }
+
+    /// Removes everything there is from the log, for those who join from now on.
+    pub fn prune(&self) {
+        let mut room = self.shared.room.lock().unwrap();
+        room.floor = room.log.len();
     }
 
     /// Adds a message of someone else.
@@ -352,6 +362,11 @@ impl<'a> Connection<'a> {
             writer.event(&Event::Bye { reason, retry, message: "off you go".into() })?;
             return Err(Closed);
         }
+        let floor = self.shared.room.lock().unwrap().floor;
+        if from < floor {
+            writer.event(&Event::Pruned { to: Offset(floor as u64) })?;
+        }
+        let from = from.max(floor);
         let (shared, number) = (Arc::clone(self.shared), self.number);
         thread::spawn(move || {
             let _ = writer.send_log(&shared, number, from);
@@ -399,6 +414,7 @@ impl<'a> Connection<'a> {
                 *n -= 1;
                 return Ok(Some(Rejection::Storage));
             }
+            Mood::Swallows => return Ok(None),
             Mood::Rejects(reason) => return Ok(Some(*reason)),
             _ => {}
         }

@@ -21,6 +21,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::{Bytes48, WorkerId};
 use crate::config::Durability;
+use crate::room::offset::Offset;
 use crate::token::{Name, Role, TokenId};
 use crate::wire::event::{ByeReason, Refusal};
 
@@ -122,6 +123,8 @@ pub enum ToRecv {
         token: TokenId,
         /// For coming back.
         ticket: IssuedTicket,
+        /// Where the log begins.
+        floor: Offset,
     },
     /// The token is not good.
     Refused {

@@ -11,6 +11,7 @@
 //! | `Reload` | launcher | SIGHUP, a changed token | any time; answered by `Reloaded` |
 //! | `End` | launcher | kick | any time |
 //! | `Ping` | launcher | the service manager's watchdog | any time; answered by `Pong` |
+//! | `Pruned` | launcher | root removed the log's beginning | any time |
 
 use std::net::SocketAddr;
 
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::WorkerId;
 use super::launcher_listener::Verdict;
 use crate::room::holder::LockIds;
+use crate::room::offset::Offset;
 use crate::token::{Name, Role, TokenId};
 use crate::wire::event::ByeReason;
 
@@ -91,6 +93,11 @@ pub enum ToKeeper {
         sessions: u32,
         /// `limits.grace`
         grace: std::time::Duration,
+    },
+    /// The log begins there now; the keeper looks for itself whether that can be.
+    Pruned {
+        /// The new floor.
+        to: Offset,
     },
     /// End this worker's session.
     End {

@@ -176,7 +176,8 @@ impl Keeper {
         };
         // The launcher first: whatever becomes of the worker, it then knows whose it was.
         self.tell(&FromKeeper::Joined { id, name: name.clone(), role, token });
-        let message = ToRecv::Admitted { name: name.clone(), role, token, ticket };
+        let floor = self.floor;
+        let message = ToRecv::Admitted { name: name.clone(), role, token, ticket, floor };
         let Some(worker) = self.workers.get_mut(&id) else { return };
         if worker.channel.send(&message, &files.each_ref().map(AsFd::as_fd)).is_err() {
             return self.violation(id, "it does not take its descriptors");

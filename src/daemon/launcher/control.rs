@@ -43,6 +43,8 @@ pub enum Request {
     Sealed,
     /// The log's append-only flag was cleared by hand.
     Unsealed,
+    /// The log's beginning up to this offset was removed, by this administrator.
+    Pruned(u64, String),
     /// End the sessions of a name, or one worker by the process id of its RECV.
     Kick(String),
 }
@@ -58,6 +60,7 @@ impl Request {
     pub fn parse(line: &str) -> Option<Self> {
         let mut words = line.split_ascii_whitespace();
         let request = match (words.next()?, words.next()) {
+            ("pruned", Some(to)) => Self::Pruned(to.parse().ok()?, words.next()?.to_owned()),
             ("status", None) => Self::Status,
             ("reload", None) => Self::Reload,
             ("tokens", None) => Self::Tokens,
@@ -81,6 +84,7 @@ impl Request {
             Self::Resume => "resume\n".into(),
             Self::Sealed => "sealed\n".into(),
             Self::Unsealed => "unsealed\n".into(),
+            Self::Pruned(to, who) => format!("pruned {to} {who}\n"),
             Self::Kick(whom) => format!("kick {whom}\n"),
         }
     }
@@ -257,10 +261,12 @@ mod tests {
             Request::Sealed,
             Request::Unsealed,
         ];
-        for request in all.into_iter().chain([Request::Kick("alice".into())]) {
+        let more = [Request::Kick("alice".into()), Request::Pruned(17, "root".into())];
+        for request in all.into_iter().chain(more) {
             assert_eq!(Request::parse(&request.encode()), Some(request));
         }
-        for odd in ["", "kick", "status now", "kick a b", "KICK a", "\0"] {
+        for odd in ["", "kick", "status now", "kick a b", "KICK a", "pruned 1", "pruned x a", "\0"]
+        {
             assert_eq!(Request::parse(odd), None, "{odd:?}");
         }
     }

@@ -81,6 +81,41 @@ pub fn is_sealed(config: &Config) -> Result<bool, SealError> {
     append_only::is_set(&open(&directory(config)?)?).map_err(unsupported)
 }
 
+/// Lets the log be changed while `job` runs, and not longer, however `job` ends. `keeper` is `None`
+/// without root. Only a SIGKILL in that moment leaves it open, until the service starts again.
+///
+/// # Errors
+/// See [`SealError`]; whether `job` has run tells its result.
+pub fn lifted(log: &OwnedFd, keeper: Option<Uid>, job: &mut dyn FnMut()) -> Result<(), SealError> {
+    if !append_only::is_set(log).is_ok_and(|set| set) {
+        if let Some(keeper) = keeper {
+            check(log, keeper)?;
+        }
+        job();
+        return Ok(());
+    }
+    let keeper = keeper.ok_or(SealError::NotRoot)?;
+    change(log, keeper, false)?;
+    let lifted = Lifted(log);
+    job();
+    lifted.end()
+}
+
+/// An append-only log that is not for a moment.
+struct Lifted<'f>(&'f OwnedFd);
+
+impl Lifted<'_> {
+    fn end(self) -> Result<(), SealError> {
+        append_only::set(self.0, true).map_err(unsupported)
+    }
+}
+
+impl Drop for Lifted<'_> {
+    fn drop(&mut self) {
+        let _ = append_only::set(self.0, true); // Once more does no harm.
+    }
+}
+
 fn directory(config: &Config) -> Result<OwnedFd, SealError> {
     let how = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     nix::fcntl::open(&config.paths.state, how, Mode::empty())
@@ -107,6 +142,12 @@ fn create(directory: &impl AsFd, keeper: Ids) -> Result<OwnedFd, SealError> {
 }
 
 fn change(log: &OwnedFd, keeper: Uid, append_only: bool) -> Result<(), SealError> {
+    check(log, keeper)?;
+    append_only::set(log, append_only).map_err(unsupported)
+}
+
+/// Nothing but a plain file of the keeper's with a single name is touched.
+fn check(log: &OwnedFd, keeper: Uid) -> Result<(), SealError> {
     let found = sys::fd::status(log).map_err(|errno| SealError::Call("look at it", errno))?;
     if found.st_mode & libc::S_IFMT != libc::S_IFREG {
         return Err(SealError::Suspicious("it is not a regular file".into()));
@@ -118,7 +159,7 @@ fn change(log: &OwnedFd, keeper: Uid, append_only: bool) -> Result<(), SealError
     if found.st_nlink != 1 {
         return Err(SealError::Suspicious(format!("it has {} names", found.st_nlink)));
     }
-    append_only::set(log, append_only).map_err(unsupported)
+    Ok(())
 }
 
 fn unsupported(errno: Errno) -> SealError {

@@ -11,6 +11,7 @@ use crate::daemon::channel::keeper_recv::{
     FromRecv, IssuedTicket, Proof, ToRecv, VERDICT_PATIENCE,
 };
 use crate::daemon::channel::{pack48, unpack48};
+use crate::room::offset::Offset;
 use crate::sys::signal;
 use crate::token::{Name, Role};
 use crate::wire::cipher::{Opener, Sealer};
@@ -27,6 +28,8 @@ pub(super) struct Guest {
     pub name: Name,
     pub role: Role,
     pub ticket: IssuedTicket,
+    /// Where the log begins.
+    pub floor: Offset,
     pub start: Start,
     pub input: Input,
     pub sealer: Sealer,
@@ -52,8 +55,8 @@ impl Guest {
         let verdict_by = Instant::now() + VERDICT_PATIENCE;
         let (admitted, fds) = await_verdict(recv, &mut sealer, verdict_by)?;
         let files = <[OwnedFd; 5]>::try_from(fds).map_err(|_| End::Garbage("no descriptors"))?;
-        let Admitted { name, role, ticket } = admitted;
-        Ok(Self { name, role, ticket, start, input, sealer, files })
+        let Admitted { name, role, ticket, floor } = admitted;
+        Ok(Self { name, role, ticket, floor, start, input, sealer, files })
     }
 }
 
@@ -148,6 +151,7 @@ struct Admitted {
     name: Name,
     role: Role,
     ticket: IssuedTicket,
+    floor: Offset,
 }
 
 fn await_verdict(
@@ -158,8 +162,8 @@ fn await_verdict(
     loop {
         let (message, fds) = await_keeper(recv, deadline)?;
         match message {
-            ToRecv::Admitted { name, role, ticket, .. } => {
-                return Ok((Admitted { name, role, ticket }, fds));
+            ToRecv::Admitted { name, role, ticket, floor, .. } => {
+                return Ok((Admitted { name, role, ticket, floor }, fds));
             }
             ToRecv::Refused { reason, message } => {
                 refuse(recv, sealer, reason, message);

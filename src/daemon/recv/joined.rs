@@ -85,13 +85,14 @@ pub(super) fn serve(recv: Recv, guest: Guest) -> Result<u8, End> {
 impl Member {
     /// Finds where to begin, forks SEND, and gives up what was only needed for that.
     fn begin(mut recv: Recv, guest: Guest) -> Result<Self, End> {
-        let Guest { name, role, ticket, start, mut input, mut sealer, files } = guest;
+        let Guest { name, role, ticket, floor, start, mut input, mut sealer, files } = guest;
         check_numbers(&files)?;
         for (file, entry) in files.iter().zip(policy::rights::RECEIVED) {
             confine::limit_rights(file, entry.rights).map_err(StartError::from)?;
         }
         let [append, read, gate, send_gate, tail] = files;
-        let reader = Reader::new(ReaderFds { log: read, gate: send_gate }, Offset(0));
+        let reader =
+            Reader::new(ReaderFds { log: read, gate: send_gate }, Offset(0)).with_floor(floor);
         let found = begin_at(&reader, start);
         let (from, end) = match found {
             Ok(found) => found,
@@ -102,7 +103,8 @@ impl Member {
         };
         let ReaderFds { log: read, gate: send_gate } = reader.into_fds();
         let welcome = welcome(&recv, &name, role, &ticket, from, end);
-        let (send, send_process) = fork_send(&recv, &name, from, sealer, welcome, &mut input)?;
+        let (send, send_process) =
+            fork_send(&recv, &name, (from, floor), sealer, welcome, &mut input)?;
         drop((read, send_gate));
         let who = label(name.as_str(), recv.settings.source);
         sys::title::set(&format!("recv {who}"));
@@ -479,7 +481,7 @@ fn unpack(issued: &IssuedTicket) -> (Ticket, Timestamp) {
 fn fork_send(
     recv: &Recv,
     name: &Name,
-    from: Offset,
+    (from, floor): (Offset, Offset),
     sealer: Sealer,
     welcome: Event,
     input: &mut Input,
@@ -492,6 +494,7 @@ fn fork_send(
         label: label(name.as_str(), recv.settings.source),
         parent: getpid(),
         from,
+        floor,
         sealer,
         welcome,
         sandbox: recv.settings.sandbox,

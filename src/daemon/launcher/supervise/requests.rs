@@ -1,6 +1,7 @@
 //! What an administrator asks of the running service: status, kick, pause, resume, reload.
 
 use super::*;
+use crate::room::offset::Offset;
 
 impl Supervisor {
     pub(super) fn take_callers(&mut self) {
@@ -13,6 +14,7 @@ impl Supervisor {
                 Some(Request::Resume) => self.resume(),
                 Some(Request::Sealed) => self.sealed(),
                 Some(Request::Unsealed) => self.unsealed(),
+                Some(Request::Pruned(to, who)) => self.pruned(Offset(to), &who),
                 Some(Request::Kick(whom)) => self.kick(&whom),
                 None => "error: this service does not know that request\n".to_owned(),
             };
@@ -153,6 +155,18 @@ impl Supervisor {
                 self.log(Severity::Notice, &text);
                 format!("{text}\n")
             }
+        }
+    }
+
+    /// The log was pruned: whoever joins from now on begins behind that, and there is a new record.
+    pub(super) fn pruned(&mut self, to: Offset, who: &str) -> String {
+        let text = format!("{who} removed everything before offset {to} from the log");
+        self.log(Severity::Notice, &text);
+        self.bell_due = true;
+        if self.tell_keeper(&ToKeeper::Pruned { to }) {
+            "the service knows\n".into()
+        } else {
+            "error: the keeper is busy\n".into()
         }
     }
 
