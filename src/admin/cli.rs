@@ -94,8 +94,11 @@ enum LogAction {
         /// Begin at this time: 2026-11-22T22:00:00Z, 2026-11-22 (local time), or an age such as 2h
         #[arg(long, value_name = "TIME", value_parser = crate::moment::parse_now)]
         since: Option<jiff::Timestamp>,
-        /// As the records stand in the log, with their offsets
-        #[arg(long)]
+        /// How they look
+        #[arg(long, value_enum, default_value_t)]
+        format: log::Format,
+        /// The same as --format json
+        #[arg(long, conflicts_with = "format")]
         json: bool,
         #[command(flatten)]
         configured: Configured,
@@ -119,9 +122,10 @@ impl LogAction {
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
         match self {
             Self::Verify { json, configured } => log::verify(&configured.load()?, &mut out, *json),
-            Self::Export { from, since, json, configured } => {
+            Self::Export { from, since, format, json, configured } => {
                 let start = log::Start { from: from.map(Offset), since: *since };
-                log::export(&configured.load()?, &mut out, start, *json)
+                let format = if *json { log::Format::Json } else { *format };
+                log::export(&configured.load()?, &mut out, start, format)
             }
             Self::Prune(prune) => super::prune::run(prune, &mut out),
             Self::Seal(configured) => super::seal::seal(&configured.load()?),

@@ -3,6 +3,8 @@
 //! Opens the log read-only in the state directory, takes the locks of a reader, and changes
 //! nothing. Runs as root or as the keeper's user.
 
+mod html;
+
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -21,6 +23,18 @@ use crate::room::record::{Kind, Record, RecordError};
 use crate::room::seek::{self, SeekError};
 use crate::room::verify::{self, Finding, Problem, Report};
 use crate::visible::{visible, visible_json, visible_lines};
+
+/// How an export looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// Lines for a person
+    #[default]
+    Text,
+    /// The records as they stand in the log, with their offsets, one JSON object a line
+    Json,
+    /// One page for a browser, which loads nothing and runs nothing
+    Html,
+}
 
 /// Where an export begins; the later of the two if both are given.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,8 +64,7 @@ pub fn verify(config: &Config, out: &mut dyn Write, json: bool) -> Result<Exit, 
     finished.or_else(|stop| stop.explain(config))
 }
 
-/// Prints the records, as text or (`json`) as they stand in the log, with their `"offset"`.
-/// Lines that are not records are left out; `log verify` shows them.
+/// Prints the records. Lines that are not records are left out; `log verify` shows them.
 ///
 /// # Errors
 /// The log cannot be opened or read, or `start` is not a place to begin at.
@@ -59,17 +72,46 @@ pub fn export(
     config: &Config,
     out: &mut dyn Write,
     start: Start,
-    json: bool,
+    format: Format,
 ) -> Result<Exit, Failure> {
     let reader = open(config)?;
-    print_records(&reader, out, start, json).or_else(|stop| stop.explain(config))
+    let mut printer = Printer { format, page: html::Page::default() };
+    print_records(&reader, &config.room.name, out, start, &mut printer)
+        .or_else(|stop| stop.explain(config))
+}
+
+struct Printer {
+    format: Format,
+    page: html::Page,
+}
+
+impl Printer {
+    fn head(&self, room: &str, floor: Offset) -> String {
+        match self.format {
+            Format::Html => html::Page::head(room, floor),
+            _ => String::new(),
+        }
+    }
+
+    fn record(&mut self, record: &Record, line: &[u8], at: Offset) -> String {
+        match self.format {
+            Format::Text => record_text(record) + "\n",
+            Format::Json => record_json(line, at) + "\n",
+            Format::Html => self.page.record(record, at),
+        }
+    }
+
+    fn tail(&self) -> String {
+        if self.format == Format::Html { self.page.tail() } else { String::new() }
+    }
 }
 
 fn print_records(
     reader: &Reader,
+    room: &str,
     out: &mut dyn Write,
     start: Start,
-    json: bool,
+    printer: &mut Printer,
 ) -> Result<Exit, Stop> {
     if start.from.is_some_and(|from| from < reader.floor()) {
         eprintln!("papayad: what stood before offset {} was removed", reader.floor());
@@ -80,6 +122,8 @@ fn print_records(
         None => Offset(0),
     };
     let mut lines = Lines::new(reader, from.max(since))?;
+    let mut put = |text: String| out.write_all(text.as_bytes()).map_err(Stop::Output);
+    put(printer.head(room, reader.floor()))?;
     while let Some(line) = lines.next()? {
         let (at, ended) = (line.at, line.ended);
         let Some(bytes) = line.bytes.filter(|_| ended) else { continue };
@@ -88,9 +132,10 @@ fn print_records(
         if start.since.is_some_and(|time| record.ts < time) {
             continue;
         }
-        let text = if json { record_json(bytes, at) } else { record_text(&record) };
-        writeln!(out, "{text}").map_err(Stop::Output)?;
+        put(printer.record(&record, bytes, at))?;
     }
+    put(printer.tail())?;
+    out.flush().map_err(Stop::Output)?;
     Ok(Exit::Ok)
 }
 
@@ -300,7 +345,7 @@ mod tests {
     #[test]
     fn export_prints_records_and_nothing_that_drives_a_terminal() {
         let (_dir, config) = room(LOG);
-        let (exit, text) = printed(|out| export(&config, out, Start::default(), false));
+        let (exit, text) = printed(|out| export(&config, out, Start::default(), Format::Text));
         assert_eq!(exit, Exit::Ok);
         assert!(text.starts_with("2026-11-22T22:23:01.123Z <alice> hi\n    "), "{text}");
         assert!(text.contains("\n2026-11-22T22:23:02.000Z * bob came\n"), "{text}");
@@ -310,7 +355,7 @@ mod tests {
     #[test]
     fn exported_json_is_the_record_with_its_offset() {
         let (_dir, config) = room(LOG);
-        let (_, text) = printed(|out| export(&config, out, Start::default(), true));
+        let (_, text) = printed(|out| export(&config, out, Start::default(), Format::Json));
         for line in text.lines() {
             let mut exported: serde_json::Value = serde_json::from_str(line).unwrap();
             let at = exported.as_object_mut().unwrap().remove("offset").unwrap();
@@ -323,18 +368,28 @@ mod tests {
     }
 
     #[test]
+    fn an_exported_page_has_the_records_of_the_text_and_nothing_else() {
+        let (_dir, config) = room(LOG);
+        let (exit, html) = printed(|out| export(&config, out, Start::default(), Format::Html));
+        assert_eq!(exit, Exit::Ok);
+        assert!(html.starts_with("<!DOCTYPE html>") && html.ends_with("</html>\n"), "{html}");
+        assert_eq!(html.matches("<li ").count(), 3, "{html}");
+        assert!(html.contains("<li id=\"o0\"") && html.contains("hi\n    ^[[2Jyou"), "{html}");
+    }
+
+    #[test]
     fn export_begins_where_it_is_told() {
         let (_dir, config) = room(LOG);
         let later: Timestamp = "2026-11-22T22:23:02Z".parse().unwrap();
         let since = Start { since: Some(later), ..Start::default() };
-        let (_, text) = printed(|out| export(&config, out, since, true));
+        let (_, text) = printed(|out| export(&config, out, since, Format::Json));
         assert_eq!(text.lines().count(), 2, "{text}");
         let from = Start { from: Some(Offset(145)), ..Start::default() };
-        let (_, text) = printed(|out| export(&config, out, from, true));
+        let (_, text) = printed(|out| export(&config, out, from, Format::Json));
         assert_eq!(text.lines().count(), 1, "{text}");
         for wrong in [1, 100_000] {
             let from = Start { from: Some(Offset(wrong)), ..Start::default() };
-            let failure = export(&config, &mut Vec::new(), from, true).unwrap_err();
+            let failure = export(&config, &mut Vec::new(), from, Format::Json).unwrap_err();
             assert_eq!(failure.exit, Exit::BadData, "{failure}");
         }
     }
