@@ -5,6 +5,7 @@
 //! checked by `papayad check` and by the launcher.
 
 mod file;
+pub mod keys;
 mod parse;
 mod values;
 
@@ -15,8 +16,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::confine::Context;
+pub use self::file::{DROP_INS, sources};
+pub use self::parse::{Place, places};
 pub use crate::confine::Level;
+use crate::confine::Context;
 
 /// The whole configuration. [`Config::default`] is what an empty file means.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -197,6 +200,15 @@ pub enum Severity {
     Info,
     /// `LOG_DEBUG`
     Debug,
+}
+
+/// One file of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Its name, for people.
+    pub file: String,
+    /// What it says.
+    pub text: String,
 }
 
 /// One mistake in a configuration file.

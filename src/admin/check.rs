@@ -4,17 +4,18 @@
 //! asks as well; here is what depends on the system, which the launcher finds out by doing it.
 
 use std::ffi::CString;
-use std::fs::{File, Metadata, symlink_metadata};
-use std::io::{self, Read, Write};
+use std::fs::{Metadata, symlink_metadata};
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::fcntl::AtFlags;
 use nix::unistd::{AccessFlags, User, faccessat, geteuid};
 use serde_json::json;
 
-use crate::config::{Config, ConfigError, Level};
+use crate::config::keys::{Effect, KEYS};
+use crate::config::{self, Config, ConfigError, Level, Place, Source};
 use crate::confine;
 use crate::exit::{Exit, Failure};
 use crate::visible::{visible, visible_json};
@@ -24,8 +25,6 @@ pub const HOST_KEY: &str = "host.key";
 /// The tokens' hashes in the state directory.
 pub const TOKENS: &str = "tokens";
 
-/// A larger configuration file is none.
-const MAX_FILE: u64 = 1 << 20;
 const ROOT: u32 = 0;
 
 /// Checks the configuration file, and prints every problem or one line that all is well. With
@@ -34,10 +33,9 @@ const ROOT: u32 = 0;
 /// # Errors
 /// The file cannot be read. Problems in it are no error but [`Exit::Config`].
 pub fn check(file: &Path, out: &mut dyn Write, json: bool) -> Result<Exit, Failure> {
-    let text = read(file)?;
-    let name = file.to_string_lossy();
-    let (problems, config) = match Config::parse(&text, &name) {
-        Ok(config) => (system_problems(&config, &text, file), config),
+    let sources = config::sources(file)?;
+    let (problems, config) = match Config::parse_all(&sources) {
+        Ok(config) => (system_problems(&config, &sources, file), config),
         Err(problems) => (problems, Config::default()),
     };
     let printed = if problems.is_empty() {
@@ -59,13 +57,69 @@ pub fn check(file: &Path, out: &mut dyn Write, json: bool) -> Result<Exit, Failu
     }
 }
 
+/// Prints the configuration that counts, with the place where each value stands and what a change
+/// takes: as TOML with comments, or with `json` one JSON object a line.
+///
+/// # Errors
+/// A file cannot be read. Mistakes in one are printed instead, and are [`Exit::Config`].
+pub fn print(file: &Path, out: &mut dyn Write, json: bool) -> Result<Exit, Failure> {
+    let sources = config::sources(file)?;
+    let (text, exit) = match Config::parse_all(&sources) {
+        Ok(config) => (effective(&config, &sources, json), Exit::Ok),
+        Err(problems) => {
+            let show = if json { problem_json } else { problem_text };
+            (problems.iter().map(|problem| show(problem) + "\n").collect(), Exit::Config)
+        }
+    };
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Exit::CannotCreate, format!("cannot write the output: {e}")))
+        }
+        _ => Ok(exit),
+    }
+}
+
+fn effective(config: &Config, sources: &[Source], json: bool) -> String {
+    let (mut text, mut section) = (String::new(), "");
+    for key in KEYS {
+        let mut places = config::places(sources, &key.full());
+        let origin = places.pop();
+        let value = (key.show)(config);
+        if json {
+            let place = |place: &Place| json!({ "file": place.file, "line": place.line });
+            let value: serde_json::Value = serde_json::from_str(&value).unwrap_or_default();
+            let line = json!({
+                "key": key.full(), "value": value, "origin": origin.as_ref().map(place),
+                "overrides": places.iter().map(place).collect::<Vec<_>>(),
+                "change": if key.effect == Effect::Reload { "reload" } else { "restart" },
+            });
+            text.push_str(&(visible_json(&line.to_string()) + "\n"));
+            continue;
+        }
+        if key.section != section {
+            let gap = if section.is_empty() { "" } else { "\n" };
+            text.push_str(&format!("{gap}[{}]\n", key.section));
+            section = key.section;
+        }
+        let place = |place: &Place| format!("{}:{}", visible(&place.file), place.line);
+        let origin = origin.as_ref().map_or("default".to_owned(), place);
+        let instead = match places.iter().map(place).collect::<Vec<_>>().join(", ") {
+            none if none.is_empty() => none,
+            others => format!(", instead of {others}"),
+        };
+        let change = if key.effect == Effect::Reload { "reload" } else { "restart" };
+        let line = format!("{} = {}", key.name, visible_json(&value));
+        text.push_str(&format!("{line:<32} # {origin}{instead}; a change takes a {change}\n"));
+    }
+    text
+}
+
 /// What on this system stands against the configuration: users, directories, modes, ports. As
 /// root it is checked for the two users; else for a rootless service of the one who asks.
-fn system_problems(config: &Config, text: &str, file: &Path) -> Vec<ConfigError> {
-    let name = file.to_string_lossy();
+fn system_problems(config: &Config, sources: &[Source], file: &Path) -> Vec<ConfigError> {
     let system = System::here(config);
-    let mut check = Check { text, file: &name, problems: Vec::new() };
-    check.configuration_file(file, &system);
+    let mut check = Check { sources, problems: Vec::new() };
+    check.configuration_files(file, &system);
     check.users(config, &system);
     check.state_directory(&config.paths.state, &system);
     check.runtime_directory(&config.paths.runtime, &system);
@@ -82,8 +136,7 @@ struct System {
 }
 
 struct Check<'t> {
-    text: &'t str,
-    file: &'t str,
+    sources: &'t [Source],
     problems: Vec<ConfigError>,
 }
 
@@ -115,19 +168,38 @@ impl System {
 
 impl Check<'_> {
     fn say(&mut self, key: &str, problem: impl Into<String>, remedy: impl Into<String>) {
-        self.problems.push(ConfigError::about(self.text, self.file, key, problem, remedy));
+        self.problems.push(ConfigError::about(self.sources, key, problem, remedy));
     }
 
-    fn configuration_file(&mut self, file: &Path, system: &System) {
-        let Ok(found) = std::fs::metadata(file) else { return };
-        let trusted = [ROOT, system.me].contains(&found.uid());
-        if !trusted || found.mode() & system.foreign_write_bits() != 0 {
-            let problem = format!(
-                "this file belongs to user {} and has mode {:04o}: others than root may write it",
-                found.uid(),
-                found.mode() & 0o7777
-            );
-            self.say("", problem, "chown it to root and chmod go-w");
+    /// The file, its drop-ins, and the directory that they are in.
+    fn configuration_files(&mut self, file: &Path, system: &System) {
+        let directory = file.parent().unwrap_or(Path::new("")).join(config::DROP_INS);
+        let drop_ins = self.sources.iter().map(|source| PathBuf::from(&source.file));
+        let drop_ins = drop_ins.filter(|path| path.parent() == Some(&directory));
+        let all: Vec<PathBuf> =
+            [file.to_owned(), directory.clone()].into_iter().chain(drop_ins).collect();
+        for path in all {
+            let Ok(found) = std::fs::metadata(&path) else { continue };
+            let trusted = [ROOT, system.me].contains(&found.uid());
+            if trusted && found.mode() & system.foreign_write_bits() == 0 {
+                continue;
+            }
+            let (kind, problem) = match found.is_dir() {
+                true => ("directory", "others than root may write there"),
+                false => ("file", "others than root may write it"),
+            };
+            self.problems.push(ConfigError {
+                file: path.display().to_string(),
+                line: 0,
+                column: 0,
+                key: String::new(),
+                problem: format!(
+                    "this {kind} belongs to user {} and has mode {:04o}: {problem}",
+                    found.uid(),
+                    found.mode() & 0o7777
+                ),
+                remedy: "chown it to root and chmod go-w".into(),
+            });
         }
     }
 
@@ -292,23 +364,6 @@ impl Check<'_> {
     }
 }
 
-fn read(file: &Path) -> Result<String, Failure> {
-    let failure = |why: String| {
-        let remedy = "name the file with --config or PAPAYAD_CONFIG";
-        Failure::new(Exit::Config, format!("cannot read {}: {why}; {remedy}", shown(file)))
-    };
-    let mut bytes = Vec::new();
-    let opened = File::open(file).map_err(|e| failure(e.to_string()))?;
-    opened.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(|e| failure(e.to_string()))?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(failure(format!("it has more than {MAX_FILE} bytes")));
-    }
-    String::from_utf8(bytes).map_err(|e| {
-        let line = e.as_bytes()[..e.utf8_error().valid_up_to()].split(|&b| b == b'\n').count();
-        failure(format!("it is not UTF-8 (line {line})"))
-    })
-}
-
 /// Whether the one who asks may create something in this directory; root always may.
 fn may_write(directory: &Path) -> bool {
     let Ok(path) = CString::new(directory.as_os_str().as_bytes()) else { return false };
@@ -372,11 +427,9 @@ fn sound_json(config: &Config, file: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use std::fs::{self, Permissions, set_permissions};
     use std::os::unix::fs::{PermissionsExt, symlink};
-    use std::path::PathBuf;
-
-    use super::*;
 
     /// A directory with a configuration file for a room inside it.
     struct Setup {
@@ -409,8 +462,9 @@ mod tests {
         /// What is wrong if the files of this test were the right user's, or another one's.
         fn problems(&self, system: &System) -> String {
             let config = Config::parse(&self.text, "f").unwrap();
-            let mut check = Check { text: &self.text, file: "f", problems: Vec::new() };
-            check.configuration_file(&self.file, system);
+            let sources = [Source { file: "f".into(), text: self.text.clone() }];
+            let mut check = Check { sources: &sources, problems: Vec::new() };
+            check.configuration_files(&self.file, system);
             check.users(&config, system);
             check.state_directory(&config.paths.state, system);
             check.runtime_directory(&config.paths.runtime, system);
@@ -473,6 +527,72 @@ mod tests {
         let first: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
         assert_eq!((&first["line"], &first["key"]), (&7.into(), &"limits.grace".into()));
         assert_eq!(Config::load(&setup.file).unwrap_err().exit, Exit::Config);
+    }
+
+    #[test]
+    fn what_counts_is_printed_with_its_place_and_is_a_configuration_itself() {
+        let setup = Setup::new("[limits]\nburst = 5\n[room]\nname = \"a # \\u00e9 \\\"\"\n");
+        let drop_ins = setup.dir.path().join(config::DROP_INS);
+        fs::create_dir(&drop_ins).unwrap();
+        fs::write(drop_ins.join("20-b.toml"), "\n\nlimits.burst = 7\n").unwrap();
+        fs::write(drop_ins.join("10-a.toml"), "limits = { burst = 6, clients = 50 }\n").unwrap();
+        fs::write(drop_ins.join("30-c.toml.dpkg-old"), "not TOML").unwrap();
+        fs::write(drop_ins.join(".hidden.toml"), "not TOML").unwrap();
+        let printed = |json| {
+            let mut out = Vec::new();
+            assert_eq!(print(&setup.file, &mut out, json).unwrap(), Exit::Ok);
+            String::from_utf8(out).unwrap()
+        };
+        let text = printed(false);
+        let config = Config::load(&setup.file).unwrap();
+        assert_eq!((config.limits.burst, config.limits.clients), (7, 50));
+        assert_eq!(Config::parse(&text, "f").unwrap(), config, "{text}");
+        let at = setup.dir.path().display();
+        let burst = text.lines().find(|line| line.starts_with("burst = 7 ")).unwrap();
+        let places = format!(
+            "{at}/conf.d/20-b.toml:3, instead of {at}/papayad.toml:7, {at}/conf.d/10-a.toml:1"
+        );
+        assert!(burst.contains(&places) && burst.ends_with("a change takes a reload"), "{burst}");
+        let rate = text.lines().find(|line| line.starts_with("rate = ")).unwrap();
+        assert!(rate.contains("# default; "), "{rate}");
+        for (line, key) in printed(true).lines().zip(KEYS) {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert_eq!(line["key"], key.full());
+            assert_eq!(line["value"].to_string(), (key.show)(&config).replace(", ", ","));
+            if key.full() == "limits.clients" {
+                assert_eq!(
+                    (&line["origin"]["line"], &line["change"]),
+                    (&1.into(), &"restart".into())
+                );
+            }
+        }
+        // Mistakes are told instead.
+        fs::write(drop_ins.join("40-d.toml"), "[limits]\nburst = 0\n").unwrap();
+        let mut out = Vec::new();
+        assert_eq!(print(&setup.file, &mut out, false).unwrap(), Exit::Config);
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.starts_with(&format!("{at}/conf.d/40-d.toml:2: limits.burst: ")), "{text}");
+    }
+
+    #[test]
+    fn a_drop_in_that_others_may_write_or_that_is_no_file_is_told() {
+        let setup = Setup::new("");
+        setup.state();
+        let drop_ins = setup.dir.path().join(config::DROP_INS);
+        fs::create_dir(&drop_ins).unwrap();
+        let file = drop_ins.join("10.toml");
+        fs::write(&file, "").unwrap();
+        for path in [&file, &drop_ins] {
+            let before = fs::metadata(path).unwrap().permissions();
+            set_permissions(path, Permissions::from_mode(0o777)).unwrap();
+            let (_, text) = check_file(&setup.file, false);
+            assert!(text.contains(&format!("{}: this ", path.display())), "{text}");
+            assert!(text.contains("mode 0777: others than root may write"), "{text}");
+            set_permissions(path, before).unwrap();
+        }
+        nix::unistd::mkfifo(&drop_ins.join("20.toml"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let failure = Config::load(&setup.file).unwrap_err();
+        assert!(failure.message.contains("20.toml: it is not a regular file"), "{failure}");
     }
 
     #[test]

@@ -41,6 +41,9 @@ enum Command {
     Run(super::run::Run),
     /// Find every mistake in the configuration and around it; touches nothing
     Check {
+        /// Show the configuration that counts, where each value stands, and what a change takes
+        #[arg(long)]
+        print: bool,
         /// One JSON object a line
         #[arg(long)]
         json: bool,
@@ -141,8 +144,9 @@ impl Cli {
     /// The command's own.
     pub fn run(&self) -> Result<Exit, Failure> {
         match &self.command {
-            Command::Check { json, configured } => {
-                return check::check(&configured.config, &mut std::io::stdout().lock(), *json);
+            Command::Check { print, json, configured } => {
+                let run = if *print { check::print } else { check::check };
+                return run(&configured.config, &mut std::io::stdout().lock(), *json);
             }
             Command::Log { action } => return action.run(),
             Command::Doctor(doctor) => return super::doctor::run(doctor),

@@ -6,36 +6,12 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::keys::KEYS;
 use super::values::{
     MAX_PATH, MAX_RUNTIME_PATH, MINUTE, Parsed, SECOND, addresses, boolean, choice, duration,
     integer, kind, motd, path, plain, quoted, rate, room_name, share_of_clients, startups, user,
 };
-use super::{Config, ConfigError, Durability, Facility, Level, Sandbox, Severity};
-
-/// Every section and its keys: what is not here is an error.
-const KEYS: &[(&str, &[&str])] = &[
-    ("room", &["name", "motd"]),
-    ("listen", &["addresses"]),
-    ("identity", &["user", "keeper_user"]),
-    ("paths", &["state", "runtime"]),
-    (
-        "limits",
-        &[
-            "clients",
-            "per_source",
-            "sessions",
-            "startups",
-            "grace",
-            "message_bytes",
-            "rate",
-            "burst",
-            "penalties",
-        ],
-    ),
-    ("log", &["durability", "presence"]),
-    ("sandbox", &["require", "ceiling"]),
-    ("syslog", &["facility", "level", "socket"]),
-];
+use super::{Config, ConfigError, Durability, Facility, Level, Sandbox, Severity, Source};
 
 impl Config {
     /// Parses the text of a configuration file; `file` is how its name appears in errors.
@@ -44,36 +20,78 @@ impl Config {
     /// Every mistake in the file, in the order of its lines. A file that is not TOML gives one
     /// error, since what follows a syntax error cannot be trusted.
     pub fn parse(text: &str, file: &str) -> Result<Self, Vec<ConfigError>> {
-        let root = match DeTable::parse(text) {
-            Ok(root) => root.into_inner(),
-            Err(error) => return Err(vec![syntax_error(text, file, &error)]),
+        Self::parse_all(&[Source { file: file.to_owned(), text: text.to_owned() }])
+    }
+
+    /// Parses several files, of which the later ones count where they say something.
+    ///
+    /// # Errors
+    /// As [`parse`](Config::parse), in the order of the files.
+    pub fn parse_all(sources: &[Source]) -> Result<Self, Vec<ConfigError>> {
+        let parsed: Vec<_> = sources.iter().map(|s| (s, DeTable::parse(&s.text))).collect();
+        let broken = |(source, root): &(&Source, Result<_, _>)| match root {
+            Ok(_) => None,
+            Err(error) => Some(syntax_error(&source.text, &source.file, error)),
         };
-        let mut parser = Parser { text, file, root: &root, errors: Vec::new() };
-        parser.refuse_unknown_keys();
+        let broken: Vec<ConfigError> = parsed.iter().filter_map(broken).collect();
+        if !broken.is_empty() {
+            return Err(broken);
+        }
+        let roots: Vec<_> =
+            parsed.into_iter().filter_map(|(_, root)| Some(root.ok()?.into_inner())).collect();
+        let mut parser = Parser { sources, roots: &roots, errors: Vec::new() };
+        for source in 0..roots.len() {
+            parser.refuse_unknown_keys(source);
+        }
         let config = parser.read();
         let mut errors = parser.errors;
         if errors.is_empty() {
             return Ok(config);
         }
-        errors.sort_by(|a, b| (a.line, a.column, &a.key).cmp(&(b.line, b.column, &b.key)));
-        Err(errors)
+        errors.sort_by(|(a, left), (b, right)| {
+            (a, left.line, left.column, &left.key).cmp(&(b, right.line, right.column, &right.key))
+        });
+        Err(errors.into_iter().map(|(_, error)| error).collect())
     }
 }
 
 impl ConfigError {
-    /// A complaint about the value of `section.key` in a file that was parsed before, so that what
+    /// A complaint about the value of `section.key` in files that were parsed before, so that what
     /// only the system can tell names its line as well.
     pub fn about(
-        text: &str,
-        file: &str,
+        sources: &[Source],
         key: &str,
         problem: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
-        let (line, column) = place_of(text, key).unwrap_or_default();
-        let (file, key) = (file.to_owned(), key.to_owned());
+        let first = sources.first().map(|source| source.file.clone()).unwrap_or_default();
+        let (file, line, column) = match places(sources, key).pop() {
+            Some(place) => (place.file, place.line, place.column),
+            None => (first, 0, 0),
+        };
+        let key = key.to_owned();
         Self { file, line, column, key, problem: problem.into(), remedy: remedy.into() }
     }
+}
+
+/// Where the value of a key stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The file.
+    pub file: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// The column in characters, from 1.
+    pub column: usize,
+}
+
+/// Every place where `section.key` has a value, the one that counts last.
+pub fn places(sources: &[Source], key: &str) -> Vec<Place> {
+    let place = |source: &Source| {
+        let (line, column) = place_of(&source.text, key)?;
+        Some(Place { file: source.file.clone(), line, column })
+    };
+    sources.iter().filter_map(place).collect()
 }
 
 fn place_of(text: &str, key: &str) -> Option<(usize, usize)> {
@@ -83,11 +101,14 @@ fn place_of(text: &str, key: &str) -> Option<(usize, usize)> {
     Some(position(text, value.span().start))
 }
 
+/// A place in one of the files, by its number.
+type At = (usize, Range<usize>);
+
 struct Parser<'t> {
-    text: &'t str,
-    file: &'t str,
-    root: &'t DeTable<'t>,
-    errors: Vec<ConfigError>,
+    sources: &'t [Source],
+    roots: &'t [DeTable<'t>],
+    /// Each with the number of its file.
+    errors: Vec<(usize, ConfigError)>,
 }
 
 impl<'t> Parser<'t> {
@@ -134,7 +155,8 @@ impl<'t> Parser<'t> {
         c
     }
 
-    /// Converts the value of `section.key` into `slot`, if the file has one.
+    /// Converts the value of `section.key` into `slot`, if a file has one; of several the last
+    /// counts, but each must be one.
     fn set<T>(
         &mut self,
         section: &str,
@@ -142,36 +164,48 @@ impl<'t> Parser<'t> {
         slot: &mut T,
         convert: impl Fn(&DeValue<'_>) -> Parsed<T>,
     ) {
-        let Some(value) = self.find(section, key) else { return };
-        match convert(value.get_ref()) {
-            Ok(converted) => *slot = converted,
-            Err(complaints) => {
-                for complaint in complaints {
-                    let at = complaint.at.unwrap_or(value.span());
-                    self.error(at, format!("{section}.{key}"), complaint.problem, complaint.remedy);
+        for source in 0..self.roots.len() {
+            let Some(value) = self.find_in(source, section, key) else { continue };
+            match convert(value.get_ref()) {
+                Ok(converted) => *slot = converted,
+                Err(complaints) => {
+                    for complaint in complaints {
+                        let at = (source, complaint.at.unwrap_or(value.span()));
+                        let key = format!("{section}.{key}");
+                        self.error(at, key, complaint.problem, complaint.remedy);
+                    }
                 }
             }
         }
     }
 
-    fn find(&self, section: &str, key: &str) -> Option<&'t Spanned<DeValue<'t>>> {
-        self.root.get(section)?.get_ref().as_table()?.get(key)
+    fn find_in(&self, source: usize, section: &str, key: &str) -> Option<&'t Spanned<DeValue<'t>>> {
+        self.roots.get(source)?.get(section)?.get_ref().as_table()?.get(key)
     }
 
-    fn error(&mut self, at: Range<usize>, key: String, problem: String, remedy: String) {
-        let (line, column) = position(self.text, at.start);
-        let file = self.file.to_owned();
-        self.errors.push(ConfigError { file, line, column, key, problem, remedy });
+    /// Where the value of `section.key` stands that counts.
+    fn find(&self, section: &str, key: &str) -> Option<At> {
+        (0..self.roots.len())
+            .rev()
+            .find_map(|source| Some((source, self.find_in(source, section, key)?.span())))
     }
 
-    fn refuse_unknown_keys(&mut self) {
-        for (name, content) in self.root {
+    fn error(&mut self, (source, at): At, key: String, problem: String, remedy: String) {
+        let Some(Source { file, text }) = self.sources.get(source) else { return };
+        let (line, column) = position(text, at.start);
+        let file = file.clone();
+        self.errors.push((source, ConfigError { file, line, column, key, problem, remedy }));
+    }
+
+    fn refuse_unknown_keys(&mut self, source: usize) {
+        for (name, content) in &self.roots[source] {
             let section = name.get_ref().as_ref();
-            let Some((_, keys)) = KEYS.iter().find(|(known, _)| *known == section) else {
+            let keys = keys_of(section);
+            if keys.is_empty() {
                 let (problem, remedy) = unknown_section(section);
-                self.error(name.span(), plain(section), problem, remedy);
+                self.error((source, name.span()), plain(section), problem, remedy);
                 continue;
-            };
+            }
             let Some(table) = content.get_ref().as_table() else {
                 let problem = format!(
                     "is a section, but a value of type {} was given",
@@ -179,15 +213,15 @@ impl<'t> Parser<'t> {
                 );
                 let remedy =
                     format!("write [{section}] on a line of its own and the keys below it");
-                self.error(name.span(), plain(section), problem, remedy);
+                self.error((source, name.span()), plain(section), problem, remedy);
                 continue;
             };
             for name in table.keys() {
                 let key = name.get_ref().as_ref();
                 if !keys.contains(&key) {
-                    let remedy = unknown_key_remedy(section, key, keys);
+                    let remedy = unknown_key_remedy(section, key, &keys);
                     let full = format!("{section}.{}", plain(key));
-                    self.error(name.span(), full, "unknown key".into(), remedy);
+                    self.error((source, name.span()), full, "unknown key".into(), remedy);
                 }
             }
         }
@@ -200,7 +234,7 @@ impl<'t> Parser<'t> {
         // At least one of the two stands in the file, since the defaults differ.
         let Some((key, at)) = ["keeper_user", "user"]
             .iter()
-            .find_map(|key| Some((*key, self.find("identity", key)?.span())))
+            .find_map(|key| Some((*key, self.find("identity", key)?)))
         else {
             return;
         };
@@ -214,9 +248,8 @@ impl<'t> Parser<'t> {
         if !state.starts_with(runtime) && !runtime.starts_with(state) {
             return;
         }
-        let Some((key, at)) = ["runtime", "state"]
-            .iter()
-            .find_map(|key| Some((*key, self.find("paths", key)?.span())))
+        let Some((key, at)) =
+            ["runtime", "state"].iter().find_map(|key| Some((*key, self.find("paths", key)?)))
         else {
             return;
         };
@@ -230,7 +263,7 @@ impl<'t> Parser<'t> {
         if ceiling >= require {
             return;
         }
-        let Some(at) = self.find("sandbox", "ceiling").map(Spanned::span) else { return };
+        let Some(at) = self.find("sandbox", "ceiling") else { return };
         let problem = format!("\"{ceiling}\" is below sandbox.require, which is \"{require}\"");
         let remedy = "leave it out, or accept less with require";
         self.error(at, "sandbox.ceiling".into(), problem, remedy.into());
@@ -258,15 +291,25 @@ fn position(text: &str, at: usize) -> (usize, usize) {
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
+/// The keys of a section; none if there is no such section.
+fn keys_of(section: &str) -> Vec<&'static str> {
+    KEYS.iter().filter(|key| key.section == section).map(|key| key.name).collect()
+}
+
+/// The section that has a key of this name.
+fn home_of(name: &str) -> Option<&'static str> {
+    KEYS.iter().find(|key| key.name == name).map(|key| key.section)
+}
+
 fn unknown_section(section: &str) -> (String, String) {
-    let home = KEYS.iter().find(|(_, keys)| keys.contains(&section));
-    if let Some((home, _)) = home {
+    if let Some(home) = home_of(section) {
         return (
             "this key stands outside its section".into(),
             format!("move it below a line [{home}]"),
         );
     }
-    let names: Vec<&str> = KEYS.iter().map(|(name, _)| *name).collect();
+    let mut names: Vec<&str> = KEYS.iter().map(|key| key.section).collect();
+    names.dedup();
     let remedy = match nearest(section, &names) {
         Some(name) => format!("did you mean [{name}]?"),
         None => format!("the sections are {}", names.join(", ")),
@@ -278,8 +321,8 @@ fn unknown_key_remedy(section: &str, key: &str, keys: &[&str]) -> String {
     if let Some(name) = nearest(key, keys) {
         return format!("did you mean {section}.{name}?");
     }
-    match KEYS.iter().find(|(_, other)| other.contains(&key)) {
-        Some((home, _)) => format!("did you mean {home}.{key}? move it below a line [{home}]"),
+    match home_of(key) {
+        Some(home) => format!("did you mean {home}.{key}? move it below a line [{home}]"),
         None => format!("the keys of [{section}] are {}", keys.join(", ")),
     }
 }
@@ -516,10 +559,60 @@ mod tests {
     #[test]
     fn what_the_system_says_about_a_value_names_its_line_too() {
         let text = "[paths]\n\nstate = \"/a\"\n";
-        let error = ConfigError::about(text, "f", "paths.state", "is missing", "create it");
+        let mut sources = vec![source("f", text)];
+        let error = ConfigError::about(&sources, "paths.state", "is missing", "create it");
         assert_eq!(error.to_string(), "f:3: paths.state: is missing; create it");
-        let error = ConfigError::about(text, "f", "paths.runtime", "is missing", "create it");
+        let error = ConfigError::about(&sources, "paths.runtime", "is missing", "create it");
         assert_eq!(error.to_string(), "f: paths.runtime: is missing; create it");
+        sources.push(source("g", "paths.state = \"/b\""));
+        let error = ConfigError::about(&sources, "paths.state", "is missing", "create it");
+        assert_eq!(error.to_string(), "g:1: paths.state: is missing; create it");
+    }
+
+    fn source(file: &str, text: &str) -> Source {
+        Source { file: file.to_owned(), text: text.to_owned() }
+    }
+
+    #[test]
+    fn of_several_files_the_last_word_about_a_key_counts() {
+        let files = [
+            source("a", "[limits]\nclients = 7\nburst = 1\n[room]\nname = \"a\""),
+            source("b", "# nothing"),
+            source("c", "[limits]\nclients = 9\nsessions = 2"),
+            source("d", "[room]\nname = \"d\""),
+        ];
+        let config = Config::parse_all(&files).unwrap();
+        let limits = &config.limits;
+        assert_eq!((limits.clients, limits.burst, limits.sessions), (9, 1, 2));
+        assert_eq!(config.room.name, "d");
+        let places: Vec<String> = places(&files, "limits.clients")
+            .iter()
+            .map(|place| format!("{}:{}", place.file, place.line))
+            .collect();
+        assert_eq!(places, ["a:2", "c:2"]);
+        assert_eq!(Config::parse_all(&[]), Ok(Config::default()));
+    }
+
+    #[test]
+    fn every_mistake_and_every_conflict_names_its_file() {
+        let found = Config::parse_all(&[
+            source("a", "[limits]\nper_source = 50\ngrace = 3\n[identity]\nuser = \"x\""),
+            source("b", "[limits]\nclients = 10\nclents = 10"),
+            source("c", "[limits]\ngrace = \"3s\"\n[identity]\nkeeper_user = \"x\""),
+        ]);
+        let found: Vec<String> = found.unwrap_err().iter().map(ToString::to_string).collect();
+        let expected = [
+            "a:2: limits.per_source: ",
+            "a:3: limits.grace: 3 has no unit",
+            "b:3: limits.clents: unknown key",
+            "c:4: identity.keeper_user: ",
+        ];
+        assert_eq!(found.len(), expected.len(), "{found:#?}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(found.starts_with(expected), "{found}");
+        }
+        let broken = Config::parse_all(&[source("a", "[room]"), source("b", "\n[room")]);
+        assert!(broken.unwrap_err()[0].to_string().starts_with("b:2: this is not TOML"));
     }
 
     #[test]

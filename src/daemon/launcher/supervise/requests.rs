@@ -203,17 +203,7 @@ impl Supervisor {
         if new.syslog != self.config.syslog {
             self.journal.change(&new.syslog);
         }
-        let (listen, identity, paths, sandbox) = (
-            self.config.listen.clone(),
-            self.config.identity.clone(),
-            self.config.paths.clone(),
-            self.config.sandbox,
-        );
-        let presence = self.config.log.presence;
-        let (clients, startups) = (self.config.limits.clients, self.config.limits.startups);
-        self.config = Config { listen, identity, paths, sandbox, ..new };
-        self.config.log.presence = presence;
-        (self.config.limits.clients, self.config.limits.startups) = (clients, startups);
+        self.config = new.after_reload(&self.config);
         if limits_changed && let Door::Open { pid, .. } = self.door {
             // The sockets stay open, so connections wait while a listener with the new limits starts.
             let _ = kill(pid, Signal::SIGKILL);
