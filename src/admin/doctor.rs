@@ -12,6 +12,7 @@ mod group;
 mod identity;
 mod level;
 mod limits;
+mod operator;
 #[cfg(all(test, target_os = "linux"))]
 mod planted;
 mod proc;
@@ -90,7 +91,8 @@ const RESTART: &str = "restart the service; if it comes back, report it as a bug
 /// No service is running, or it cannot be asked. Differences are no error but [`Exit::Refused`].
 pub fn run(options: &Doctor) -> Result<Exit, Failure> {
     let config = options.configured.load()?;
-    let findings = look_until_calm(&config)?;
+    let mut findings = look_until_calm(&config)?;
+    findings.extend(operator::check(&config, &service::Service::ask(&config)?));
     let mut out = io::stdout().lock();
     match print(&mut out, &findings, options.json) {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {

@@ -159,6 +159,9 @@ impl<'a> Paths<'a> {
         for path in context.readable.iter().copied().chain([Path::new(LOADER_CACHE)]) {
             self.add_if_there(path, read)?;
         }
+        if let Some(directory) = context.listable {
+            self.add_if_there(directory, make_bitflags!(AccessFs::{ReadDir}))?;
+        }
         for socket in context.sockets {
             // The directory and not the socket: the service behind it makes it anew when it starts.
             if let Some(directory) = fs::canonicalize(socket).ok().as_deref().and_then(Path::parent)

@@ -169,6 +169,9 @@ pub struct Context<'a> {
     /// Launcher: files, or directories with all beneath them, that it reads again while it runs
     /// (the configuration's directory, `/proc/locks`). What does not exist is left out.
     pub readable: &'a [&'a Path],
+    /// Launcher: a directory that it also lists, with those beneath it (the configuration's, for
+    /// its drop-ins).
+    pub listable: Option<&'a Path>,
     /// Launcher: UNIX sockets that it connects to again while it runs (`/dev/log`, the service
     /// manager's). Only kernels with Landlock ABI 9 can tell them from others.
     pub sockets: &'a [&'a Path],
@@ -191,6 +194,7 @@ impl Context<'_> {
             state_dir: None,
             executable: None,
             readable: &[],
+            listable: None,
             sockets: &[],
             descriptors: None,
             held: &[],

@@ -27,6 +27,7 @@ use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, geteuid, getpid};
 
 use self::journal::Journal;
+pub use self::journal::SOCKETS as SYSLOG_SOCKETS;
 use self::kernel_log::KernelLog;
 use self::manager::Manager;
 use self::supervise::Supervisor;
@@ -247,6 +248,7 @@ impl Supervisor {
         let mut context = self.config().sandbox.context();
         context.executable = program.as_deref();
         context.readable = &readable;
+        context.listable = self.configuration_directory();
         let sockets: Vec<&Path> = journal::SOCKETS.iter().map(Path::new).collect();
         context.sockets = &sockets;
         confine::enter(Role::Launcher, &context)

@@ -53,6 +53,8 @@ pub struct Service {
     pub addresses: usize,
     /// Where its files are.
     pub state: std::path::PathBuf,
+    /// What it says of itself.
+    pub status: Value,
 }
 
 impl Service {
@@ -83,6 +85,7 @@ impl Service {
             unsealed_since: status["unsealed_since"].as_str().map(str::to_owned),
             addresses: status["addresses"].as_array().map_or(0, Vec::len),
             state: config.paths.state.clone(),
+            status,
         })
     }
 

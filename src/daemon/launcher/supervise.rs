@@ -10,7 +10,7 @@ use std::ffi::CString;
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -180,11 +180,16 @@ impl Supervisor {
         &self.config
     }
 
+    /// Where the configuration and its drop-ins are.
+    pub fn configuration_directory(&self) -> Option<&Path> {
+        self.config_path.parent()
+    }
+
     /// What the launcher opens again while it runs: the configuration, and processes' parents.
     pub fn readable_paths(&self) -> Vec<PathBuf> {
         let mut paths: Vec<PathBuf> = vec![self.config_path.clone()];
         // The directory, because editors replace the file.
-        paths.extend(self.config_path.parent().map(PathBuf::from));
+        paths.extend(self.configuration_directory().map(PathBuf::from));
         if cfg!(target_os = "linux") {
             paths.push("/proc".into());
         }
