@@ -269,6 +269,7 @@ fn a_token_that_is_revoked_or_over_ends_its_session_at_once() {
 #[test]
 fn sighup_reads_the_drop_ins_too_and_a_bad_one_changes_nothing() {
     let mut room = Room::open("[room]\nmotd = \"from the file\"");
+    let [carol, dave] = ["carol", "dave"].map(|name| read_token(&room.service.token(name, &[])));
     // The directory was not there when the launcher confined itself.
     let drop_ins = room.service.dir.path().join("conf.d");
     fs::create_dir(&drop_ins).unwrap();
@@ -278,7 +279,6 @@ fn sighup_reads_the_drop_ins_too_and_a_bad_one_changes_nothing() {
     room.service.signal(Signal::SIGHUP);
     let line = room.service.wait_for_line("the configuration was read again");
     assert!(line.contains("limits.clients needs a restart"), "{line}");
-    let carol = read_token(&room.service.token("carol", &[]));
     let (_carol, welcome) = RawClient::join(room.service.port, &carol, 1);
     assert_eq!(welcome.motd, "from a drop-in");
 
@@ -287,7 +287,6 @@ fn sighup_reads_the_drop_ins_too_and_a_bad_one_changes_nothing() {
     room.service.signal(Signal::SIGHUP);
     let line = room.service.wait_for_line("the configuration stays as it was");
     assert!(line.contains("conf.d/30-bad.toml:3: room.mtod: unknown key"), "{line}");
-    let dave = read_token(&room.service.token("dave", &[]));
     let (_dave, welcome) = RawClient::join(room.service.port, &dave, 1);
     assert_eq!(welcome.motd, "from a drop-in");
     room.talk();

@@ -31,7 +31,7 @@ pub const KEYS: &[Key] = &[
     key("room", "name", Effect::Reload, |c| string(&c.room.name)),
     key("room", "motd", Effect::Reload, |c| string(&c.room.motd)),
     key("listen", "addresses", Effect::Restart, |c| {
-        let each: Vec<String> = c.listen.addresses.iter().map(|a| string(a)).collect();
+        let each: Vec<String> = c.listen.addresses.iter().map(string).collect();
         format!("[{}]", each.join(", "))
     }),
     key("identity", "user", Effect::Restart, |c| string(&c.identity.user)),
