@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use papayachat::config::Config;
+use papayachat::config::keys::{Effect, KEYS, Key};
 
 const SECURITY: &str = include_str!("../SECURITY.md");
 const README: &str = include_str!("../README.md");
@@ -123,25 +124,13 @@ fn the_table_of_the_configuration_has_every_key_and_its_default() {
         told.insert(row[0].clone());
     }
     assert_eq!(Config::parse(&text, "README.md"), Ok(Config::default()));
-    // The parser's own list, by its text: each section stands before its keys.
-    let source = include_str!("../src/config/parse.rs");
-    let list = source
-        .split("const KEYS")
-        .nth(1)
-        .unwrap()
-        .split(" = &[")
-        .nth(1)
-        .unwrap()
-        .split("];")
-        .next()
-        .unwrap();
-    let mut known = BTreeSet::new();
-    for part in list.split('(').skip(1) {
-        let mut words = part.split('"').skip(1).step_by(2);
-        let section = words.next().unwrap();
-        known.extend(words.map(|key| format!("{section}.{key}")));
-    }
+    let known: BTreeSet<String> = KEYS.iter().map(Key::full).collect();
     assert_eq!(told, known);
+    for key in KEYS {
+        let row = table.iter().find(|row| row[0] == key.full()).unwrap();
+        let restart = key.effect == Effect::Restart;
+        assert_eq!(row[2].ends_with("restart"), restart, "{}: {}", key.full(), row[2]);
+    }
 }
 
 #[test]
