@@ -30,7 +30,7 @@ use crate::config::Config;
 use crate::confine::identity::{self, Ids};
 use crate::confine::{self, Role, policy::rights};
 use crate::exit::Exit;
-use crate::room::log::{Files, Reader};
+use crate::room::log::Files;
 use crate::room::offset::Offset;
 use crate::state::tokens::{Hasher, Tokens};
 use crate::state::{StateDir, hostkey};
@@ -192,7 +192,7 @@ impl Keeper {
         }
         let tokens = Tokens::load(&dir)?;
         let files = Files::open(dir.as_fd())?;
-        let floor = Reader::new(files.reader_fds()?, Offset(0)).find_floor()?.floor();
+        let floor = files.floor()?;
         let keeper = Self {
             launcher,
             bell,
@@ -316,8 +316,7 @@ impl Keeper {
 
     /// Who joins from now on begins there at the earliest.
     fn pruned(&mut self, to: Offset) {
-        let looked = self.files.reader_fds().and_then(|fds| Reader::new(fds, to).is_floor(to));
-        match looked {
+        match self.files.is_floor(to) {
             Ok(true) => self.floor = self.floor.max(to),
             Ok(false) => self.report.warning(format_args!("the log was not pruned up to {to}")),
             Err(problem) => self.report.error(format_args!("the log cannot be read: {problem}")),

@@ -10,9 +10,11 @@ use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstatat};
 use nix::unistd::fdatasync;
 
+use super::floor;
 use super::holder::{self, FileId, LockIds};
 use super::lock;
 use super::log::{Appender, LogError};
+use super::offset::Offset;
 
 /// The log's name in the state directory.
 pub const LOG: &str = "room.log";
@@ -116,6 +118,23 @@ impl Files {
     /// What fdatasync(2) says.
     pub fn sync(&self) -> Result<(), LogError> {
         fdatasync(&self.log).map_err(|e| call("flush", LOG, e))
+    }
+
+    /// Where the log begins. Takes no lock: whoever holds one must not keep the keeper waiting, and
+    /// while the log is being pruned this finds an earlier line's beginning, which does no harm.
+    ///
+    /// # Errors
+    /// Reading failed.
+    pub fn floor(&self) -> Result<Offset, LogError> {
+        floor::find(&self.log)
+    }
+
+    /// Whether the log was pruned up to `at`, as far as a few bytes tell; without a lock, too.
+    ///
+    /// # Errors
+    /// Reading failed.
+    pub fn is_floor(&self, at: Offset) -> Result<bool, LogError> {
+        floor::is_floor(&self.log, at)
     }
 
     /// How the kernel's list of locks names the two files: found by locking them for a moment

@@ -226,14 +226,6 @@ impl Reader {
         self.floor
     }
 
-    /// Whether the log was pruned up to `at`, as far as a few bytes tell.
-    ///
-    /// # Errors
-    /// As [`Reader::find_floor`].
-    pub fn is_floor(&self, at: Offset) -> Result<bool, LogError> {
-        self.locked(true, |log| floor::is_floor(log, at))
-    }
-
     /// Whether the log was pruned at all.
     ///
     /// # Errors
