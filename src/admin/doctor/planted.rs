@@ -67,6 +67,7 @@ impl World {
             unsealed_since: None,
             addresses: 1,
             state: "/nowhere".into(),
+            status: serde_json::Value::Null,
         };
         let sockets = [
             (CLIENT, Socket::Connected),
