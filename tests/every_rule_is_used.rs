@@ -309,8 +309,8 @@ fn tells_the_processes() -> Result<(), Failed> {
     let send = [(20, "fork 21"), (21, "filter")];
     let stranger = [(30, "exec"), (30, "filter"), (30, "lseek 5, 0, 0")];
     for (what, used) in [
-        (vec![(11, "lseek 5, 0, 0")], vec!["keeper: lseek"]),
-        (vec![(11, "lseek 4, 0, 0")], vec![]),
+        (vec![(11, "pread64 5, 0, 0, 0")], vec!["keeper: pread64"]),
+        (vec![(11, "pread64 4, 0, 0, 0")], vec![]),
         (vec![(10, "lseek 4, 0, 0")], vec!["launcher: lseek"]),
         (vec![(10, "not-there clone3")], vec!["startup: clone3"]),
         (

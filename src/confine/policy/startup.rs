@@ -21,7 +21,8 @@ pub const RULES: &[Rule] = &[
     allow("newfstatat", &[], "the same; and the count of threads under /proc"),
     allow("statx", &[], "the runtime's way to look at a file"),
     allow("access", &[], "the loader asks for /etc/ld.so.preload"),
-    allow("faccessat", &[], "the same on processors without access").rare("such as aarch64"),
+    allow("faccessat", &[], "the same on processors without access")
+        .rare("processors without access, such as aarch64"),
     allow("readlinkat", &[], "the loader finds its origin")
         .rare("a static program, or one whose libraries stand beside it ($ORIGIN)"),
     allow("readlink", &[], "the same on processors that have it")
