@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::file::{DROP_INS, sources};
 pub use self::parse::{Place, places};
-pub use crate::confine::Level;
 use crate::confine::Context;
+pub use crate::confine::Level;
 
 /// The whole configuration. [`Config::default`] is what an empty file means.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
