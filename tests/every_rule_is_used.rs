@@ -320,7 +320,7 @@ fn tells_the_processes() -> Result<(), Failed> {
         (vec![(10, "fork 20"), (20, "exec"), (20, "uname 0, 0")], vec!["startup: uname"]),
         ([&recv[..], &[(20, "getppid 0")]].concat(), vec!["recv: getppid"]),
         // An int has no upper half.
-        ([&recv[..], &[(20, "shutdown ffffffff00000000, 2")]].concat(), vec!["recv: shutdown"]),
+        ([&recv[..], &[(20, "recvmsg ffffffff00000001, 0, 0")]].concat(), vec!["recv: recvmsg"]),
         (
             [&recv[..], &[(20, "filter"), (20, "fdatasync 4")]].concat(),
             vec!["recv_joined: fdatasync"],
