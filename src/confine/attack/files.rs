@@ -124,7 +124,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     attack("where-am-i", "learns the working directory", "getcwd", &[Scratch, n(4096)]),
     attack("change-directory", "another place to open from", "chdir", &[Path(c"/")]),
     attack("change-directory-by-fd", "another place to open from", "fchdir", &[n(3)]),
-    attack("list", "lists a directory", "getdents64", &[n(3), Scratch, n(4096)]),
+    attack("list", "lists a directory", "getdents64", &[n(3), Scratch, n(4096)]).not_for_launcher(),
     attack("chmod", "opens a file to others", "fchmodat", &[n(AT_FDCWD), NONE, n(0o777)]),
     attack("chmod-old", "opens a file to others", "chmod", &[NONE, n(0o777)]),
     attack("chown", "gives a file away", "fchownat", &[n(AT_FDCWD), NONE, n(-1), n(-1), n(0)]),

@@ -93,6 +93,11 @@ mod rules {
         allow("close_range", &[], "a worker gets the fixed descriptors and no other"),
         allow("fcntl", &[], "close-on-exec of a worker's descriptors"),
         allow("lseek", &[], "reads files"),
+        allow(
+            "getdents64",
+            &[],
+            "the configuration's drop-ins; Landlock lets it open no other directory",
+        ),
         allow("rt_sigaction", &[], "a worker starts with signals as they are by default"),
         allow("getpid", &[], "log lines, and the check of a death signal's race"),
         allow("tgkill", &[int(2, "signal", &[libc::SIGABRT])], "the C library aborts so")
