@@ -82,6 +82,7 @@ impl World {
             gate: Some(GATE),
             program: Some(PROGRAM),
             addresses: 1,
+            closed: false,
         };
         let mut process = Process {
             status: proc::status(STATUS),
@@ -252,6 +253,17 @@ const PLANTED: &[Planted] = &[
     ),
     (&[Role::Send, Role::RecvJoined], |w| reopen(w, O_RDONLY, O_RDWR), "descriptors", "room.log"),
     (&[Role::Launcher], |w| add(w, &socket(CLIENT), None), "descriptors", "is socket:[11]"),
+    // While the door is closed there is one shut socket an address, and no more.
+    (
+        &[Role::Launcher],
+        |w| {
+            w.around.closed = true;
+            add(w, "socket:[98]", None);
+            w.open().push(open(71, "socket:[99]", O_RDWR, None));
+        },
+        "descriptors",
+        "71 is socket:[99]",
+    ),
     (&[Role::Launcher], |w| add(w, "/state/room.log", Some(LOG)), "descriptors", "room.log"),
     (&[Role::Launcher], |w| add(w, "/state/room.gate", Some(GATE)), "descriptors", "room.gate"),
     (&[Role::Launcher], |w| add(w, "/state", Some(DIRECTORY)), "descriptors", "is /state"),
