@@ -11,7 +11,7 @@ mod service;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
@@ -114,6 +114,25 @@ fn a_recv_that_dies_right_after_joining_is_named_too() {
     let line = service.wait_for_line(&format!("{address}: ended"));
     assert!(line.contains("recv alice"), "{line}");
     service.wait_for_status(|status, _| status["counters"]["violations"] == 1);
+}
+
+/// Signals without a name are ones too: such a worker is reaped, and not forgotten.
+#[test]
+fn a_worker_that_a_real_time_signal_kills_is_not_forgotten() {
+    let mut service = Service::start("");
+    let alice = listen(&service, "alice");
+    let (_, clients) = service.wait_for_status(|_, clients| clients.len() == 1);
+    let first = client(&clients, "alice").clone();
+    let killed = Command::new("kill").args(["-36", &first["pid"].to_string()]).status().unwrap();
+    assert!(killed.success());
+    let line = service.wait_for_line("recv alice");
+    let line = if line.contains("ended") { line } else { service.wait_for_line("ended (status") };
+    assert!(line.contains("status 164"), "{line}");
+    // It comes back by itself, and there is one of it.
+    let (status, _) = service
+        .wait_for_status(|status, clients| status["counters"]["joins"] == 2 && clients.len() == 1);
+    assert_eq!(status["starting"], 0);
+    end(alice);
 }
 
 #[test]

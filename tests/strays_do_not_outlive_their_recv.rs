@@ -45,7 +45,7 @@ mod strays {
     use libtest_mimic::Trial;
     use nix::sys::signal::{Signal, kill};
     use nix::unistd::Pid;
-    use papayachat::confine::Role;
+    use papayachat::confine::{Role, policy};
 
     use super::processes::{
         Process, child_titled, children, no_zombie_stays, wait_confined, wait_until,
@@ -79,11 +79,12 @@ mod strays {
     }
 
     pub fn trials() -> Vec<Trial> {
-        let endings: [(&str, Ending); 4] = [
+        let endings: [(&str, Ending); 5] = [
             ("whose client leaves", client_leaves),
             ("that its filter kills", filter_kills),
             ("that the administrator kills", administrator_kills),
             ("that minds nobody, and is kicked", is_kicked),
+            ("that hides from the keeper", hides),
         ];
         let mut trials: Vec<Trial> = endings
             .into_iter()
@@ -177,6 +178,13 @@ mod strays {
         let pid = recv.pid().to_string();
         recv.release_to_sleep();
         service.admin_ok(&["kick", &pid]);
+    }
+
+    /// It closes its channel, as if it had ended, and stays.
+    fn hides(_: &Service, mut recv: Tracee, _: TcpStream) {
+        let keeper = policy::recv::KEEPER as u64;
+        assert_eq!(recv.call(libc::SYS_close, [keeper, 0, 0, 0, 0, 0]), End::Returned(0));
+        recv.release_to_sleep();
     }
 
     fn storm() {

@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{ForkResult, Pid, fork};
 
 /// Forks this (single-threaded) process; `role` runs in the child and never returns.
@@ -188,9 +188,25 @@ pub type Ended = WaitStatus;
 
 /// Reaps one ended child, if there is one.
 pub fn reap() -> Option<Ended> {
-    match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+    match wait_without_waiting(Pid::from_raw(-1)) {
         Ok(WaitStatus::StillAlive) | Err(_) => None,
         Ok(status) => Some(status),
+    }
+}
+
+/// As waitpid(2) with `WNOHANG`. Not nix's: that loses a child which a real-time signal killed, since
+/// it has no name for the signal; here such a child ended with 128 and the number, as shells say it.
+fn wait_without_waiting(child: Pid) -> Result<Ended, Errno> {
+    let mut status = 0;
+    // SAFETY: the pointer is to a live int.
+    let found = unsafe { libc::waitpid(child.as_raw(), &raw mut status, libc::WNOHANG) };
+    match Errno::result(found)? {
+        0 => Ok(WaitStatus::StillAlive),
+        pid => {
+            let pid = Pid::from_raw(pid);
+            let unnamed = WaitStatus::Exited(pid, 128 + libc::WTERMSIG(status));
+            Ok(WaitStatus::from_raw(pid, status).unwrap_or(unnamed))
+        }
     }
 }
 
@@ -206,7 +222,7 @@ pub fn children() -> Vec<Pid> {
 
 /// Reaps this child if it has ended.
 pub fn reap_child(child: Pid) -> Option<Ended> {
-    match waitpid(child, Some(WaitPidFlag::WNOHANG)) {
+    match wait_without_waiting(child) {
         Ok(WaitStatus::StillAlive) => None,
         Ok(status) => Some(status),
         // Not a child any more: there is nothing to wait for.

@@ -8,6 +8,7 @@
 //! | `Joined` | keeper | its token was good | once a worker |
 //! | `Judged` | keeper | its worker must be punished | any time after `Worker` |
 //! | `Remove` | keeper | its worker does not leave by itself | once a worker |
+//! | `Gone` | keeper | its worker's channel is closed | once a worker |
 //! | `Reload` | launcher | SIGHUP, a changed token | any time; answered by `Reloaded` |
 //! | `End` | launcher | kick | any time |
 //! | `Ping` | launcher | the service manager's watchdog | any time; answered by `Pong` |
@@ -65,6 +66,11 @@ pub enum FromKeeper {
     },
     /// This worker has to be killed.
     Remove {
+        /// Which.
+        id: WorkerId,
+    },
+    /// This worker closed its channel, which an honest one does by ending.
+    Gone {
         /// Which.
         id: WorkerId,
     },

@@ -291,8 +291,8 @@ impl Keeper {
     /// could end its session any more.
     fn forget(&mut self, id: WorkerId) {
         self.workers.remove(&id);
+        self.tell(&FromKeeper::Gone { id });
         if let Some((_, name)) = self.members.remove(&id) {
-            self.tell(&FromKeeper::Remove { id });
             self.presence.left(&name, Instant::now());
         }
     }

@@ -5,7 +5,7 @@ mod manage;
 mod requests;
 mod staff;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::ffi::CString;
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -58,6 +58,10 @@ const BELL_REST_MAX: Duration = Duration::from_millis(20);
 const BELL_READS: usize = 16;
 /// Room for a title that names a client: `papayad: recv NAME [ADDRESS]:PORT`.
 const TITLE_ROOM: usize = 112;
+/// How long a worker may live on once its channel to the keeper is closed, which is its end …
+const ENDING: Duration = Duration::from_secs(1);
+/// … and once it was kicked; its client is told first.
+const KICKED: Duration = Duration::from_secs(5);
 /// Messages taken from one channel before the others have their turn.
 const ROUND: usize = 64;
 
@@ -102,6 +106,8 @@ pub struct Supervisor {
     workers: Workers,
     /// Workers that the launcher killed itself, because they had to go.
     removed: HashSet<Pid>,
+    /// Workers that are to be gone by then.
+    doomed: BTreeSet<(Instant, WorkerId)>,
     next_id: WorkerId,
     /// What the listener could not be told yet; bounded by the number of workers.
     untold: VecDeque<ToListener>,
@@ -155,6 +161,7 @@ impl Supervisor {
             pausing: false,
             workers: Workers::default(),
             removed: HashSet::new(),
+            doomed: BTreeSet::new(),
             next_id: WorkerId(1),
             untold: VecDeque::new(),
             locks: Locks::open(files),
@@ -276,6 +283,7 @@ impl Supervisor {
             self.take_callers();
             self.restart_listener();
             self.watch_locks();
+            self.kill_doomed();
             self.tell_violations();
             self.mind_manager();
             if self.stop.is_some() && self.is_over() {
@@ -312,7 +320,8 @@ impl Supervisor {
         let bell = (bell_rests || self.bell_due).then_some(self.bell_rests_until);
         let violations = self.violations.next_due();
         let (control, manager) = (self.plumbing.control.next_due(), self.manager.next_due());
-        let due = [restart, locks, stop, bell, violations, control, manager];
+        let doomed = self.doomed.first().map(|(end, _)| *end);
+        let due = [restart, locks, stop, bell, violations, control, manager, doomed];
         let due = due.into_iter().flatten().min();
         let limit = due.map(|due| due.saturating_duration_since(now));
         let read = PollFlags::POLLIN;
@@ -530,6 +539,27 @@ impl Supervisor {
         let door_closed = late || !matches!(self.door, Door::Open { .. });
         let all_gone = self.sweep() == 0 && self.workers.is_empty() && door_closed;
         all_gone || end + LAST_KILLS <= now
+    }
+
+    /// Kills this worker if it is still there after this time.
+    fn doom(&mut self, id: WorkerId, patience: Duration) {
+        if self.workers.get(id).is_some() {
+            self.doomed.insert((Instant::now() + patience, id));
+        }
+    }
+
+    fn kill_doomed(&mut self) {
+        let now = Instant::now();
+        while self.doomed.first().is_some_and(|(end, _)| *end <= now)
+            && let Some((_, id)) = self.doomed.pop_first()
+        {
+            if let Some(worker) = self.workers.get(id) {
+                let text = format!("{}: did not end by itself, and is killed", worker.label());
+                let pid = worker.pid;
+                self.journal.line(Severity::Warning, &text);
+                self.remove_process(pid);
+            }
+        }
     }
 
     fn remove_process(&mut self, pid: Pid) {

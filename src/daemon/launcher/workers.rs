@@ -93,6 +93,10 @@ impl Workers {
 
 /// What a worker's end means for the penalties. `removed`: the launcher killed it itself.
 pub fn verdict(worker: &Worker, status: WaitStatus, removed: bool) -> Verdict {
+    // What it was guilty of before does not hide that its filter had to kill it.
+    if let WaitStatus::Signaled(_, Signal::SIGSYS, _) = status {
+        return Verdict::Violation;
+    }
     if let Some(judged) = worker.judged {
         return judged;
     }
@@ -142,6 +146,9 @@ mod tests {
         worker.judged = Some(Verdict::BadToken);
         let status = WaitStatus::Exited(Pid::from_raw(7), 0);
         assert_eq!(verdict(&worker, status, false), Verdict::BadToken);
+        // But a bad token does not hide what came after it.
+        let killed = WaitStatus::Signaled(Pid::from_raw(7), Signal::SIGSYS, false);
+        assert_eq!(verdict(&worker, killed, false), Verdict::Violation);
     }
 
     #[test]

@@ -147,6 +147,7 @@ impl Supervisor {
             if !self.tell_keeper(&ToKeeper::End { id: *id, reason: ByeReason::Kicked }) {
                 return "error: the keeper is busy; try again\n".into();
             }
+            self.doom(*id, KICKED);
         }
         match meant.len() {
             0 => format!("error: nobody here has the name or process id {whom:?}\n"),

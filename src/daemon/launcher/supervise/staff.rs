@@ -108,6 +108,7 @@ impl Supervisor {
                     worker.judged = Some(verdict);
                 }
             }
+            FromKeeper::Gone { id } => self.doom(id, ENDING),
             FromKeeper::Remove { id } => {
                 if let Some(pid) = self.workers.get(id).map(|w| w.pid) {
                     self.remove_process(pid);
