@@ -84,6 +84,11 @@ pub fn run(config: Config, config_path: &Path, leashed: bool) -> Result<(), Fail
     if let Some(problem) = problem {
         journal.line(Severity::Warning, &format!("launcher: {problem}"));
     }
+    if !prepare::addresses_are_random() {
+        let text = "launcher: this system does not randomise addresses (kernel.randomize_va_space, or \
+                    it was switched off for this process): all workers have the same layout";
+        journal.line(Severity::Warning, text);
+    }
     let (plumbing, keeper) = begin(&config, users.as_ref(), lent, &mut journal)?;
     let kernel_log = kernel_log(&mut journal);
     match &users {
@@ -109,6 +114,11 @@ fn users(config: &Config) -> Result<Option<Users>, Failure> {
     let keeper = lookup(&config.identity.keeper_user)?;
     if workers.uid == keeper.uid {
         let what = "identity.user and identity.keeper_user are the same uid; they must differ";
+        return Err(Failure::new(Exit::Config, what));
+    }
+    if workers.gid == keeper.gid {
+        let what = "identity.user and identity.keeper_user have the same group, which the state's \
+                    files are open to; give each a group of its own (`usermod -g`)";
         return Err(Failure::new(Exit::Config, what));
     }
     Ok(Some(Users { workers, keeper }))

@@ -197,6 +197,17 @@ fn check_owner(path: &Path, status: &FileStat, wanted: Uid) -> Result<(), Failur
     Err(Failure::new(Exit::Config, problem))
 }
 
+/// Whether each program that is executed gets addresses of its own (proc_sys_kernel(5),
+/// personality(2)). Where the system does not tell, it is taken to.
+pub fn addresses_are_random() -> bool {
+    const NO_RANDOMIZE: u32 = 0x0004_0000;
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let system = read("/proc/sys/kernel/randomize_va_space");
+    let own = read("/proc/self/personality");
+    let own = own.and_then(|text| u32::from_str_radix(text.trim(), 16).ok());
+    system.is_none_or(|level| level.trim() == "2") && own.unwrap_or(0) & NO_RANDOMIZE == 0
+}
+
 /// /dev/null, for descriptor 0 of the roles.
 pub fn null() -> Result<OwnedFd, Failure> {
     nix::fcntl::open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
