@@ -120,7 +120,8 @@ impl Recv {
         check_types(&client, &keeper)?;
         let launcher = getppid();
         signal::let_faults_kill()?;
-        start::begin("recv -", &[Signal::SIGTERM], launcher)?;
+        // SEND finds SIGCHLD as it needs it: no filter lets anybody change it later.
+        start::begin("recv -", &[Signal::SIGTERM], &[Signal::SIGCHLD], launcher)?;
         let keeper = ManuallyDrop::new(Channel::from_fd(keeper));
         let settings = match keeper.receive::<ToRecv>() {
             Ok(ToRecv::Settings(settings)) => *settings,

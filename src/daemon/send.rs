@@ -114,7 +114,7 @@ impl Send {
     fn begin(start: Start) -> Result<(Self, Event), StartError> {
         use policy::send::{CLIENT, GATE, LOG, RECV};
         let title = format!("send {}", start.label);
-        start::begin(&title, &[Signal::SIGUSR1, Signal::SIGTERM], start.parent)?;
+        start::begin(&title, &[Signal::SIGUSR1, Signal::SIGTERM], &[], start.parent)?;
         {
             use policy::recv::{GATE, LOG_APPEND, LOG_TAIL, SEND};
             close(&[LOG_APPEND, GATE, LOG_TAIL, SEND])?;

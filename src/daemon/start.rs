@@ -98,15 +98,20 @@ pub fn forked(
     launcher: Pid,
 ) -> Result<Vec<OwnedFd>, StartError> {
     sys::fd::install_table(table)?;
-    begin(title, noted, launcher)?;
+    begin(title, noted, &[Signal::SIGCHLD], launcher)?;
     (0..table.len() as RawFd).map(|fd| sys::fd::own(fd).map_err(StartError::from)).collect()
 }
 
 /// The same for a process that was re-executed, or forked, with its table in place already.
-pub fn begin(title: &str, noted: &[Signal], parent: Pid) -> Result<(), StartError> {
+/// `defaulted`: signals that it may have been left with another action for.
+pub fn begin(
+    title: &str,
+    noted: &[Signal],
+    defaulted: &[Signal],
+    parent: Pid,
+) -> Result<(), StartError> {
     let ignored: Vec<Signal> = IGNORED.into_iter().filter(|s| !noted.contains(s)).collect();
-    let plan = signal::Plan { noted, ignored: &ignored, defaulted: &[Signal::SIGCHLD] };
-    signal::apply(&plan)?;
+    signal::apply(&signal::Plan { noted, ignored: &ignored, defaulted })?;
     sys::title::set(title);
     sys::process::set_command_name(c"papayad");
     sys::process::die_with_parent(parent)?;

@@ -72,6 +72,7 @@ pub struct Watch {
     ids: LockIds,
     last: Option<Duration>,
     suspects: HashMap<u32, Suspect>,
+    holders: HashSet<u32>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -105,7 +106,7 @@ struct State {
 impl Watch {
     /// A watch over these files that has seen nothing yet.
     pub fn new(ids: LockIds) -> Self {
-        Self { ids, last: None, suspects: HashMap::new() }
+        Self { ids, last: None, suspects: HashMap::new(), holders: HashSet::new() }
     }
 
     /// Judges the list of locks as it is at `now` (any clock that only goes forward).
@@ -119,7 +120,16 @@ impl Watch {
                 snapshot.note(entry, &self.ids);
             }
         })?;
-        Ok(self.judge(now, &snapshot))
+        let verdict = self.judge(now, &snapshot);
+        self.holders = snapshot.log.holders;
+        self.holders.extend(snapshot.gate.holders);
+        Ok(verdict)
+    }
+
+    /// Who held one of the files in the latest sample, whether somebody waited or not.
+    #[must_use]
+    pub fn holders(&self) -> &HashSet<u32> {
+        &self.holders
     }
 
     fn judge(&mut self, now: Duration, snapshot: &Snapshot) -> Verdict {

@@ -23,7 +23,7 @@ use nix::unistd::{Pid, getpid};
 use super::control::Request;
 use super::counters::Counters;
 use super::journal::Journal;
-use super::locks::{Locks, parent_of};
+use super::locks::{Holder, Locks, ancestor};
 use super::manager::Manager;
 use super::prepare::failed;
 use super::violations::{Seen, Violations};

@@ -146,26 +146,56 @@ impl Supervisor {
             return;
         }
         for holder in self.locks.look() {
-            // RECV itself, or the RECV whose SEND it is.
-            let known = |pid: Pid| self.workers.id_of(pid).is_some().then_some(pid);
-            match known(holder).or_else(|| parent_of(holder).and_then(known)) {
-                Some(pid) => {
-                    let label = self
-                        .workers
-                        .id_of(pid)
-                        .and_then(|id| self.workers.get(id))
-                        .map_or(String::new(), Worker::label);
-                    let text = format!("{label}: holds the log's lock and lets nobody in; removed");
-                    self.journal.line(Severity::Error, &text);
-                    self.remove_process(pid);
+            match holder {
+                Holder::Lives(pid) => self.stop_holder(pid),
+                Holder::Gone(_) => {
+                    self.sweep();
                 }
-                None => {
-                    let text = format!(
-                        "process {holder}, which is not of this service, holds the log's lock; end it"
-                    );
-                    self.log(Severity::Error, &text);
-                }
+                Holder::Left(pid) => self.remove_members(pid),
             }
+        }
+    }
+
+    fn stop_holder(&mut self, holder: Pid) {
+        let launcher = getpid();
+        // RECV itself, or the RECV whose SEND it is, or that forked it before its second filter.
+        let known = |pid: Pid| pid == launcher || self.workers.id_of(pid).is_some();
+        let found = ancestor(holder, known);
+        if let Some(worker) = found.and_then(|pid| self.workers.id_of(pid)) {
+            let Some((pid, label)) = self.workers.get(worker).map(|w| (w.pid, w.label())) else {
+                return;
+            };
+            let text = format!("{label}: holds the log's lock and lets nobody in; removed");
+            self.journal.line(Severity::Error, &text);
+            self.remove_process(pid);
+        } else if found == Some(launcher) && holder != self.keeper.pid && holder != launcher {
+            // What an owned RECV left behind: it is an own child, or will be.
+            self.sweep();
+            self.locks.doubt(holder);
+        } else {
+            let text = format!(
+                "process {holder}, which is not of this service, holds the log's lock; end it"
+            );
+            self.log(Severity::Error, &text);
+        }
+    }
+
+    /// Somebody here shares an open file with a process that locked it and is gone. Only who may
+    /// open the log can have it, but which of them cannot be told: all have to go. They are not to
+    /// blame, and come back by their tickets.
+    fn remove_members(&mut self, holder: Pid) {
+        self.hear_keeper();
+        let own = |w: &Worker| w.member.is_some() && self.workers.id_of(w.pid).is_some();
+        let members = self.workers.iter().filter(|(_, w)| own(w));
+        let pids: Vec<Pid> = members.map(|(_, w)| w.pid).collect();
+        let text = format!(
+            "process {holder} is gone and has left the log locked for all, by one of {} clients, and it cannot be told by whom: all are removed, and may come back at once",
+            pids.len()
+        );
+        self.log(Severity::Error, &text);
+        self.counters.ended(Verdict::Violation);
+        for pid in pids {
+            let _ = kill(pid, Signal::SIGKILL);
         }
     }
 }
