@@ -1,9 +1,13 @@
 //! Promise: what an owned RECV forks before its second filter ends with it, also what was left
 //! behind by what it forked; and it can fork no more than the service's user may have processes,
-//! by which it keeps newcomers out as long as it lives, and nobody else. Needs root, which alone
+//! by which it keeps newcomers out as long as it lives, and nobody else. Nor does a lock of the log
+//! that one of them took and left behind keep the others out for good. Needs root, which alone
 //! may have another process do its bidding, and is limited in processes only for others.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[cfg(target_arch = "x86_64")]
+#[path = "common/people.rs"]
+mod people;
 #[cfg(target_arch = "x86_64")]
 #[path = "common/processes.rs"]
 mod processes;
@@ -47,10 +51,11 @@ mod strays {
     use nix::unistd::Pid;
     use papayachat::confine::{Role, policy};
 
+    use super::people::Person;
     use super::processes::{
         Process, child_titled, children, no_zombie_stays, wait_confined, wait_until,
     };
-    use super::raw_client::{RawClient, connect, read_to_end, read_token};
+    use super::raw_client::{RawClient, connect, join_line, read_to_end, read_token};
     use super::service::Service;
     use super::tracer::{End, Tracee};
 
@@ -99,6 +104,17 @@ mod strays {
         trials.push(Trial::test("nothing is left of a RECV whose service is stopped", || {
             strays_end_with_the_service();
             Ok(())
+        }));
+        let left: [(&str, Leaving); 3] = [
+            ("its fork", fork_leaves_lock),
+            ("what its fork left behind", orphan_leaves_lock),
+            ("a sleeper that its fork left behind", sleeping_orphan_holds_lock),
+        ];
+        trials.extend(left.into_iter().map(|(name, leave)| {
+            Trial::test(format!("the log is not locked for good by {name}"), move || {
+                lock_is_left(leave);
+                Ok(())
+            })
         }));
         trials.push(Trial::test("a storm of forks is bounded, and passes", || {
             storm();
@@ -185,6 +201,63 @@ mod strays {
         let keeper = policy::recv::KEEPER as u64;
         assert_eq!(recv.call(libc::SYS_close, [keeper, 0, 0, 0, 0, 0]), End::Returned(0));
         recv.release_to_sleep();
+    }
+
+    /// How a lock is taken by what is forked of a RECV that lives on.
+    type Leaving = fn(&mut Tracee);
+
+    fn lock(stray: &mut Tracee) {
+        let exclusively = [policy::recv::LOG_APPEND as u64, libc::LOCK_EX as u64, 0, 0, 0, 0];
+        assert_eq!(stray.call(libc::SYS_flock, exclusively), End::Returned(0));
+    }
+
+    fn exit(mut stray: Tracee) {
+        assert_eq!(stray.call(libc::SYS_exit_group, [0; 6]), End::Exited(0));
+    }
+
+    fn fork_leaves_lock(recv: &mut Tracee) {
+        let mut child = recv.fork().unwrap();
+        lock(&mut child);
+        exit(child);
+    }
+
+    fn orphan_leaves_lock(recv: &mut Tracee) {
+        let mut child = recv.fork().unwrap();
+        let mut orphan = child.fork().unwrap();
+        exit(child);
+        lock(&mut orphan);
+        exit(orphan);
+    }
+
+    fn sleeping_orphan_holds_lock(recv: &mut Tracee) {
+        let mut child = recv.fork().unwrap();
+        let mut orphan = child.fork().unwrap();
+        let mut sleeper = orphan.fork().unwrap();
+        exit(child);
+        lock(&mut sleeper);
+        sleeper.release_to_sleep();
+        orphan.release_to_sleep();
+    }
+
+    /// Alice's RECV is owned: it has the log's descriptors, and has not loaded its second filter.
+    fn lock_is_left(leave: Leaving) {
+        let service = Service::start("");
+        let bob = read_token(&service.token("bob", &[]));
+        let mut bob = Person::join(service.address(), &bob);
+        let alice = read_token(&service.token("alice", &[]));
+        let mut client = RawClient::shake(service.port, &alice);
+        let title = format!("papayad: recv - {}", client.stream.local_addr().unwrap());
+        let mut recv = Tracee::seize(child_titled(service.launcher.id() as i32, &title));
+        client.say_bytes(join_line(&alice, 1, "").as_bytes());
+        recv.run_to(libc::SYS_clone);
+        let mut brood = Brood(Vec::new());
+        brood.add(&recv);
+        leave(&mut recv);
+        recv.release_to_sleep();
+        bob.say_all(["does anybody hear me?".to_owned()]);
+        brood.wait_gone();
+        let stored: Vec<String> = service.messages().into_iter().map(|m| m.text).collect();
+        assert_eq!(stored, ["does anybody hear me?"]);
     }
 
     fn storm() {

@@ -71,6 +71,17 @@ impl Tracee {
         Self { pid, memory: memory.unwrap(), own: ptrace::getregs(pid).unwrap() }
     }
 
+    /// Lets it go on with what it is at, up to the entrance of its next such call.
+    pub fn run_to(&mut self, number: c_long) {
+        while self.own.orig_rax != number as u64 {
+            // The call's exit, and the next one's entrance.
+            for _ in 0..2 {
+                run_to_call_stop(self.pid).expect("it lives");
+            }
+            self.own = ptrace::getregs(self.pid).unwrap();
+        }
+    }
+
     /// Has it make the call of an attack.
     pub fn attempt(&mut self, attack: &Attack) -> End {
         let scratch = self.scratch();
