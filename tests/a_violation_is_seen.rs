@@ -76,7 +76,7 @@ fn a_recv_and_a_send_that_die_of_their_filter_are_named_and_counted() {
     });
     assert_eq!(status["counters"]["joins"], 4);
     service.wait_for_line(&format!(
-        "{label}: ended (its SEND, process {send}, was killed by its filter; the"
+        "a SEND or a stray, process {send}: ended (killed by its filter; the"
     ));
     let (status, _) = service.wait_for_status(|status, _| list(status).len() == 2);
     let seen = &list(&status)[0];
@@ -133,6 +133,14 @@ fn a_worker_that_a_real_time_signal_kills_is_not_forgotten() {
         .wait_for_status(|status, clients| status["counters"]["joins"] == 2 && clients.len() == 1);
     assert_eq!(status["starting"], 0);
     end(alice);
+}
+
+#[test]
+fn a_keeper_that_dies_of_its_filter_is_accounted_for() {
+    let mut service = Service::start("");
+    kill_as_a_filter_does(Pid::from_raw(titled(&service, "papayad: keeper").pid));
+    service.wait_for_line("keeper: ended (killed by its filter");
+    wait_child(&mut service.launcher);
 }
 
 #[test]

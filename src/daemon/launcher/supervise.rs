@@ -62,8 +62,12 @@ const TITLE_ROOM: usize = 112;
 const ENDING: Duration = Duration::from_secs(1);
 /// … and once it was kicked; its client is told first.
 const KICKED: Duration = Duration::from_secs(5);
+/// Whether a SEND is handed to the launcher when its RECV has ended, and so is reaped by it.
+const HANDED_OVER: bool = cfg!(target_os = "linux");
 /// Messages taken from one channel before the others have their turn.
 const ROUND: usize = 64;
+/// Children that are reaped, or killed as strays, before all else has its turn.
+const REAPED_MAX: usize = 256;
 
 enum Door {
     Open {
@@ -115,6 +119,8 @@ pub struct Supervisor {
     bell_rests_until: Instant,
     /// The bell has to be rung although nobody pulled it.
     bell_due: bool,
+    /// More children may be there to reap.
+    reap_due: bool,
     tokens: u32,
     /// What is in force in the launcher; `None` before it is.
     confined: Option<Report>,
@@ -167,6 +173,7 @@ impl Supervisor {
             locks: Locks::open(files),
             bell_rests_until: Instant::now(),
             bell_due: false,
+            reap_due: false,
             tokens,
             confined: None,
             counters: Counters::default(),
@@ -321,7 +328,8 @@ impl Supervisor {
         let violations = self.violations.next_due();
         let (control, manager) = (self.plumbing.control.next_due(), self.manager.next_due());
         let doomed = self.doomed.first().map(|(end, _)| *end);
-        let due = [restart, locks, stop, bell, violations, control, manager, doomed];
+        let reap = self.reap_due.then_some(now);
+        let due = [restart, locks, stop, bell, violations, control, manager, doomed, reap];
         let due = due.into_iter().flatten().min();
         let limit = due.map(|due| due.saturating_duration_since(now));
         let read = PollFlags::POLLIN;
@@ -397,18 +405,21 @@ impl Supervisor {
         if signal::take(Signal::SIGHUP) {
             self.reload();
         }
-        if signal::take(Signal::SIGCHLD) {
+        if signal::take(Signal::SIGCHLD) || self.reap_due {
             self.reap();
         }
     }
 
     fn reap(&mut self) {
-        let mut any = false;
-        while let Some(status) = sys::process::reap() {
+        let mut reaped = 0;
+        while reaped < REAPED_MAX
+            && let Some(status) = sys::process::reap()
+        {
             self.reaped(status);
-            any = true;
+            reaped += 1;
         }
-        if any {
+        self.reap_due = reaped == REAPED_MAX;
+        if reaped > 0 {
             self.sweep();
         }
     }
@@ -425,6 +436,10 @@ impl Supervisor {
                 || self.workers.id_of(pid).is_some();
             if !known {
                 unknown += 1;
+                if unknown > REAPED_MAX {
+                    // Those before it are reaped first, and then it is looked again.
+                    break;
+                }
                 let _ = kill(pid, Signal::SIGKILL);
             }
         }
@@ -452,11 +467,16 @@ impl Supervisor {
                 self.worker_ended(id, &worker, status);
             }
         } else if violated {
+            // No client is named: the kernel does not tell whose it was.
+            self.counters.ended(Verdict::Violation);
             self.note_violation(Role::Send, Some(pid), None);
         } else if let WaitStatus::Signaled(_, signal, _) = status {
             // A SEND whose RECV has ended: the kernel ends it with SIGKILL, so that is no news.
             let severity =
                 if signal == Signal::SIGKILL { Severity::Debug } else { Severity::Warning };
+            if !matches!(signal, Signal::SIGKILL | Signal::SIGTERM) {
+                self.counters.ended(Verdict::Violation);
+            }
             let text = format!("SEND, process {pid}, ended ({})", describe(status));
             self.log(severity, &text);
         }
@@ -465,14 +485,18 @@ impl Supervisor {
     fn worker_ended(&mut self, id: WorkerId, worker: &Worker, status: WaitStatus) {
         let removed = self.removed.remove(&worker.pid);
         let verdict = verdict(worker, status, removed);
+        let by_its_word = worker.member.is_some()
+            && matches!(status, WaitStatus::Exited(_, code) if code == i32::from(recv::EXIT_SEND_KILLED));
         match (status, worker.member.is_some()) {
             (WaitStatus::Signaled(_, Signal::SIGSYS, _), is_member) => {
                 let role = if is_member { Role::RecvJoined } else { Role::Recv };
                 self.note_violation(role, Some(worker.pid), Some(worker));
             }
-            (WaitStatus::Exited(_, code), true) if code == i32::from(recv::EXIT_SEND_KILLED) => {
-                self.note_violation(Role::Send, None, Some(worker));
+            _ if by_its_word && HANDED_OVER => {
+                let text = format!("{}: ended (it says that its SEND was killed)", worker.label());
+                self.journal.line(Severity::Warning, &text);
             }
+            _ if by_its_word => self.note_violation(Role::Send, None, Some(worker)),
             (_, is_member) => {
                 let severity = match status {
                     WaitStatus::Signaled(..) => Severity::Warning,
@@ -483,7 +507,10 @@ impl Supervisor {
                 self.journal.line(severity, &text);
             }
         }
-        self.counters.ended(verdict);
+        // Where a SEND is handed over it was counted, or will be, by the kernel's word.
+        if !(by_its_word && HANDED_OVER && worker.judged.is_none()) {
+            self.counters.ended(verdict);
+        }
         self.untold.push_back(ToListener::Ended(id, verdict));
         // It may have ended between its last record and the bell.
         self.bell_due |= worker.member.is_some();
@@ -492,7 +519,11 @@ impl Supervisor {
     /// It is logged once the kernel has told which call it was.
     fn note_violation(&mut self, role: Role, pid: Option<Pid>, worker: Option<&Worker>) {
         let name = worker.and_then(|w| w.member.as_ref()).map(|(name, ..)| name.to_string());
-        let label = worker.map_or_else(|| role.to_string(), Worker::label);
+        let label = match (worker, pid) {
+            (Some(worker), _) => worker.label(),
+            (None, Some(pid)) if role == Role::Send => format!("a SEND or a stray, process {pid}"),
+            (None, _) => role.to_string(),
+        };
         let seen = Seen {
             time: Timestamp::now(),
             role,

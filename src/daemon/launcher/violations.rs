@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const KEPT: Duration = Duration::from_secs(2);
 /// Records that wait.
 const KEPT_MAX: usize = 64;
+/// Processes that wait for a record.
+const WAITING_MAX: usize = 64;
 /// Violations that the status shows.
 const LAST_MAX: usize = 8;
 
@@ -38,7 +40,7 @@ pub struct Seen {
     pub name: Option<String>,
     /// Where its client came from.
     pub address: Option<SocketAddr>,
-    /// Its number; of a SEND it is known once it was reaped, too.
+    /// Its number; not where RECV says that its SEND was killed.
     pub pid: Option<i32>,
     /// The system call, where the kernel told.
     pub call: Option<Call>,
@@ -51,46 +53,37 @@ struct Waiting {
     until: Instant,
 }
 
-impl Waiting {
-    /// One of the two has the client, the other the process.
-    fn is_half_of(&self, other: &Self) -> bool {
-        self.seen.role == Role::Send
-            && self.seen.name.is_some() != other.seen.name.is_some()
-            && self.seen.pid.is_some() != other.seen.pid.is_some()
-    }
-}
-
 /// The account.
 pub struct Violations {
     log: Option<KernelLog>,
     /// Records of processes that are not reaped yet, and when they were read.
     records: VecDeque<(Instant, Violation)>,
     waiting: Vec<Waiting>,
+    /// How many more there were than can wait.
+    unlisted: u64,
     last: VecDeque<Seen>,
 }
 
 impl Violations {
     /// An empty account.
     pub fn new(log: Option<KernelLog>) -> Self {
-        Self { log, records: VecDeque::new(), waiting: Vec::new(), last: VecDeque::new() }
+        Self {
+            log,
+            records: VecDeque::new(),
+            waiting: Vec::new(),
+            unlisted: 0,
+            last: VecDeque::new(),
+        }
     }
 
     /// A process was reaped, and its filter had killed it; `label` names it in the log.
     pub fn add(&mut self, label: String, seen: Seen) {
-        let waits = self.log.is_some() || seen.role == Role::Send;
-        let patience = if waits { PATIENCE } else { Duration::ZERO };
-        let mut new = Waiting { label, seen, until: Instant::now() + patience };
-        // A RECV says that its SEND was killed, and the SEND is handed to the launcher: whichever of
-        // the two is seen first waits for the other.
-        if new.seen.role == Role::Send
-            && let Some(place) = self.waiting.iter().position(|other| other.is_half_of(&new))
-        {
-            let other = self.waiting.remove(place);
-            let pid = new.seen.pid.or(other.seen.pid);
-            new = if new.seen.name.is_some() { new } else { other };
-            new.seen.pid = pid;
+        if self.waiting.len() >= WAITING_MAX {
+            self.unlisted += 1;
+            return;
         }
-        self.waiting.push(new);
+        let patience = if self.log.is_some() { PATIENCE } else { Duration::ZERO };
+        self.waiting.push(Waiting { label, seen, until: Instant::now() + patience });
     }
 
     /// A process has this number now: what was read of an earlier one is not about it.
@@ -124,13 +117,22 @@ impl Violations {
             waiting.seen.call = found.map(|record| record.call);
             lines.push(self.keep(waiting));
         }
+        lines.extend(self.surplus());
         lines
     }
 
     /// The lines of all that still wait.
     pub fn untold(&mut self) -> Vec<String> {
         let waiting = std::mem::take(&mut self.waiting);
-        waiting.into_iter().map(|waiting| self.keep(waiting)).collect()
+        let mut lines: Vec<String> =
+            waiting.into_iter().map(|waiting| self.keep(waiting)).collect();
+        lines.extend(self.surplus());
+        lines
+    }
+
+    fn surplus(&mut self) -> Option<String> {
+        let more = std::mem::take(&mut self.unlisted);
+        (more > 0).then(|| format!("launcher: {more} more were killed by their filters"))
     }
 
     /// The newest, the oldest of them first.
@@ -165,11 +167,8 @@ impl Violations {
 impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.role == Role::Send && self.name.is_some() {
-            match self.pid {
-                Some(pid) => write!(f, "its SEND, process {pid}, was ")?,
-                // RECV's own line has its number, and by which signal.
-                None => f.write_str("its SEND was ")?,
-            }
+            // RECV's word; its own line has the number, and by which signal.
+            f.write_str("its SEND was ")?;
         }
         match (self.call, self.pid) {
             (Some(call), _) => write!(f, "killed by its filter: system call {call}"),
@@ -219,24 +218,18 @@ mod tests {
     }
 
     #[test]
-    fn a_send_is_one_violation_whoever_is_reaped_first() {
-        let orphan = || Seen { name: None, address: None, ..seen(Role::Send, Some(9)) };
-        for orphan_first in [true, false] {
-            let mut account = account(&[record(8), record(9)]);
-            let recv = ("recv alice 192.0.2.1:5".to_owned(), seen(Role::Send, None));
-            let mut halves = [recv, ("send".to_owned(), orphan())];
-            if orphan_first {
-                halves.reverse();
-            }
-            for (label, seen) in halves {
-                account.add(label, seen);
-            }
-            let lines = account.told();
-            assert_eq!(lines.len(), 1, "{lines:?}");
-            let expected =
-                "recv alice 192.0.2.1:5: ended (its SEND, process 9, was killed by its filter: ";
-            assert!(lines[0].starts_with(expected), "{lines:?}");
-        }
+    fn what_a_recv_says_of_its_send_and_what_the_kernel_says_are_never_joined_by_guess() {
+        let mut account = account(&[record(9)]);
+        let orphan = Seen { name: None, address: None, ..seen(Role::Send, Some(9)) };
+        account.add("a SEND or a stray, process 9".into(), orphan);
+        account.add("recv alice 192.0.2.1:5".into(), seen(Role::Send, None));
+        let lines = account.told();
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(
+            lines[0].starts_with("a SEND or a stray, process 9: ended (killed by its filter: ")
+        );
+        assert!(lines[1].contains("its SEND was killed; the system call is not told"), "{lines:?}");
+        assert!(account.last()[0].name.is_none() && account.last()[1].call.is_none());
     }
 
     #[test]
@@ -245,9 +238,11 @@ mod tests {
         for pid in 0..100 {
             account.add("recv".into(), seen(Role::Recv, Some(1000 + pid)));
         }
-        assert_eq!(account.told().len(), 100);
+        let lines = account.told();
+        assert_eq!(lines.len(), WAITING_MAX + 1);
+        assert_eq!(lines[WAITING_MAX], "launcher: 36 more were killed by their filters");
         assert_eq!(account.last().len(), LAST_MAX);
-        assert_eq!(account.last().back().unwrap().pid, Some(1099));
+        assert_eq!(account.last().back().unwrap().pid, Some(1063));
         assert_eq!(account.records.len(), KEPT_MAX);
         assert!(account.told().is_empty() && account.next_due().is_none());
     }

@@ -85,8 +85,10 @@ impl Supervisor {
                 Err(_) => {
                     // Its channel closes a moment before it can be reaped, and would wake us for
                     // ever until then.
-                    let how = KeeperChild::reap(self.keeper.pid).map(describe);
-                    return self.keeper_ended(how.as_deref().unwrap_or("its channel is closed"));
+                    return match KeeperChild::reap(self.keeper.pid) {
+                        Some(status) => self.reaped(status),
+                        None => self.keeper_ended("its channel is closed"),
+                    };
                 }
             }
         }
