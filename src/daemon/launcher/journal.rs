@@ -26,6 +26,36 @@ const REST: Duration = Duration::from_secs(5);
 /// How much of a line without an end is kept.
 const PARTIAL_MAX: usize = 4 * report::LINE_MAX;
 
+/// Lines of the roles that are written at once, and how many more each second.
+const BURST: u32 = 200;
+const PER_SECOND: u32 = 50;
+
+/// What the roles may still write.
+struct Allowance {
+    lines: u32,
+    counted: Instant,
+    dropped: u64,
+}
+
+impl Allowance {
+    fn refill(&mut self, now: Instant) {
+        let more = now.duration_since(self.counted).as_millis() * u128::from(PER_SECOND) / 1000;
+        if more > 0 {
+            let more = u32::try_from(more).unwrap_or(BURST);
+            self.lines = self.lines.saturating_add(more).min(BURST);
+            self.counted = now;
+        }
+    }
+
+    /// Whether one more line may be written.
+    fn take(&mut self) -> bool {
+        let left = self.lines.checked_sub(1);
+        self.lines = left.unwrap_or(0);
+        self.dropped += u64::from(left.is_none());
+        left.is_some()
+    }
+}
+
 /// Where log lines go.
 pub struct Journal {
     settings: Syslog,
@@ -35,6 +65,7 @@ pub struct Journal {
     lost: u64,
     stderr: bool,
     partial: Vec<u8>,
+    allowance: Allowance,
 }
 
 /// RFC 3164 as syslog(3) writes it; the crate's own formatter may panic where the local time is
@@ -73,6 +104,7 @@ impl Journal {
             stderr: std::env::var_os("JOURNAL_STREAM").is_none()
                 || settings.facility == Facility::None,
             partial: Vec::new(),
+            allowance: Allowance { lines: BURST, counted: Instant::now(), dropped: 0 },
         }
     }
 
@@ -152,6 +184,12 @@ impl Journal {
 
     /// Writes what the roles have put into the pipe.
     pub fn drain(&mut self, pipe: &OwnedFd) {
+        self.allowance.refill(Instant::now());
+        if self.allowance.lines > 0 && self.allowance.dropped > 0 {
+            let dropped = std::mem::take(&mut self.allowance.dropped);
+            let text = format!("launcher: {dropped} lines of the processes were dropped");
+            self.line(Severity::Warning, &text);
+        }
         let mut buffer = [0u8; 16 << 10];
         // Bounded: roles that write faster than this reads lose lines, not the service.
         for _ in 0..16 {
@@ -182,7 +220,7 @@ impl Journal {
 
     fn role_line(&mut self, line: &[u8]) {
         let (severity, text) = report::parse(line);
-        if !text.is_empty() {
+        if !text.is_empty() && severity <= self.settings.level && self.allowance.take() {
             self.line(severity, &text);
         }
     }
@@ -285,6 +323,26 @@ mod tests {
         assert!(!line.contains('\x1b'), "{line:?}");
         assert!(line.ends_with("evil"), "{line:?}");
         assert!(received(&socket).ends_with("next"));
+    }
+
+    #[test]
+    fn roles_that_write_without_end_are_cut_and_the_launcher_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        let mut journal = journal(&path);
+        journal.allowance.lines = 2;
+        journal.take(&b"<5>noise\n".repeat(5));
+        journal.line(Severity::Info, "launcher: goes on");
+        for expected in ["noise", "noise", "launcher: goes on"] {
+            assert!(received(&socket).ends_with(expected));
+        }
+        journal.allowance.counted -= Duration::from_secs(3600);
+        let (pipe, end) = nix::unistd::pipe().unwrap();
+        drop(end);
+        journal.drain(&pipe);
+        assert!(received(&socket).ends_with("launcher: 3 lines of the processes were dropped"));
+        assert_eq!(journal.allowance.lines, BURST);
     }
 
     #[test]
