@@ -1,14 +1,21 @@
 //! Attacks over the network and over sockets of this machine.
 
 use libc::{
-    AF_ALG, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX, AF_VSOCK, MSG_DONTWAIT, SOCK_DGRAM,
-    SOCK_RAW, SOCK_SEQPACKET, SOCK_STREAM, SOL_SOCKET,
+    AF_ALG, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX, AF_VSOCK, MSG_CMSG_CLOEXEC,
+    MSG_DONTWAIT, MSG_FASTOPEN, MSG_NOSIGNAL, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, SOCK_RAW,
+    SOCK_SEQPACKET, SOCK_STREAM, SOL_SOCKET,
 };
 
 use super::super::policy::recv::LOG_APPEND;
 use super::Value::{Bytes, Scratch};
 use super::linux::{attack, n};
 use super::{Attack, Role};
+
+/// The flags that the roles themselves send and receive with, so that an attack is not stopped by
+/// those.
+const SENDING: super::Value = n(MSG_DONTWAIT | MSG_NOSIGNAL);
+const DIALLING: super::Value = n(MSG_DONTWAIT | MSG_NOSIGNAL | MSG_FASTOPEN);
+const RECEIVING: super::Value = n(MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 
 /// A socket's name, as `struct sockaddr_un`, that nobody has.
 const NAMED: &[u8] = b"\x01\0/nonexistent/papaya\0";
@@ -54,28 +61,51 @@ pub(super) const ATTACKS: &[Attack] = &[
         "send-to",
         "sends to an address of its own choice",
         "sendto",
-        &[n(0), Scratch, n(1), n(MSG_DONTWAIT), Scratch, n(16)],
-    )
-    .not_for_launcher(),
+        &[n(0), Scratch, n(1), SENDING, Scratch, n(16)],
+    ),
     attack(
         "send-to-over-channel",
         "sends to the UNIX socket of another service",
         "sendto",
-        &[n(1), Scratch, n(1), n(MSG_DONTWAIT), Scratch, n(110)],
-    )
-    .not_for_launcher(),
+        &[n(1), Scratch, n(1), SENDING, Scratch, n(110)],
+    ),
     attack(
         "send-to-unix-name",
         "sends to the UNIX socket of another service by its name",
         "sendto",
-        &[n(1), Scratch, n(1), n(MSG_DONTWAIT), Bytes(NAMED), n(NAMED.len() as i32)],
-    )
-    .not_for_launcher(),
+        &[n(1), Scratch, n(1), SENDING, Bytes(NAMED), n(NAMED.len() as i32)],
+    ),
+    attack(
+        "dial",
+        "speaks to anyone, by a socket that was shut down (TCP Fast Open)",
+        "sendto",
+        &[n(0), Scratch, n(1), DIALLING, Scratch, n(16)],
+    ),
+    attack(
+        "dial-by-flag",
+        "connects without naming an address where the filter sees it",
+        "sendto",
+        &[n(0), Scratch, n(1), DIALLING],
+    ),
+    attack("dial-by-channel", "the same by number 1", "sendto", &[n(1), Scratch, n(1), DIALLING]),
+    attack("dial-by-socket", "the same by number 5", "sendto", &[n(5), Scratch, n(1), DIALLING]),
+    attack(
+        "dial-by-message",
+        "speaks to anyone, by an address in memory",
+        "sendmsg",
+        &[n(1), Scratch, DIALLING],
+    ),
+    attack(
+        "dial-by-message-on-socket",
+        "the same by number 5",
+        "sendmsg",
+        &[n(5), Scratch, DIALLING],
+    ),
     attack(
         "send-by-log",
         "a call that is not for files",
         "sendto",
-        &[n(LOG_APPEND), Scratch, n(1)],
+        &[n(LOG_APPEND), Scratch, n(1), SENDING],
     )
     .not_for(&[Role::Launcher, Role::Listener]),
     attack(
@@ -112,16 +142,16 @@ pub(super) const ATTACKS: &[Attack] = &[
         "receive-descriptor",
         "a descriptor after joining",
         "recvmsg",
-        &[n(1), Scratch, n(MSG_DONTWAIT)],
+        &[n(1), Scratch, RECEIVING],
     )
     .not_for(&[Role::Launcher, Role::Keeper, Role::Recv]),
     attack(
         "receive-descriptor-from-client",
         "a descriptor from outside",
         "recvmsg",
-        &[n(0), Scratch, n(MSG_DONTWAIT)],
+        &[n(0), Scratch, RECEIVING],
     )
     .not_for_launcher(),
-    attack("pass-descriptor", "gives the log to another", "sendmsg", &[n(1), Scratch, n(0)])
+    attack("pass-descriptor", "gives the log to another", "sendmsg", &[n(1), Scratch, SENDING])
         .not_for(&[Role::Launcher, Role::Listener]),
 ];

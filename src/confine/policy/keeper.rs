@@ -39,7 +39,10 @@ pub use rules::RULES;
 mod rules {
     use libc::{F_GETFD, F_GETFL, LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, O_PATH, O_TMPFILE, O_TRUNC};
 
-    use super::super::{Arg, NO_ADDRESS, Rule, Test, allow, fd, fd_range, int};
+    use super::super::{
+        Arg, NO_ADDRESS, RECEIVE_AT_ONCE, RECEIVE_MESSAGE, Rule, SEND, SEND_MESSAGE, Test, allow,
+        fd, fd_range, int,
+    };
     use super::*;
 
     /// The largest number of descriptors that any kernel gives.
@@ -58,11 +61,15 @@ mod rules {
 
     /// The rules.
     pub const RULES: &[Rule] = &[
-        allow("recvmsg", &[fd(&[LAUNCHER])], "what the launcher asks, and a new client's channel"),
-        allow("sendto", &[fd(&[LAUNCHER]), NO_ADDRESS], "what the launcher is told"),
-        allow("recvfrom", &[WORKER], "handshake and token of a client"),
-        allow("sendto", &[WORKER, NO_ADDRESS], "the answer"),
-        allow("sendmsg", &[WORKER], "the answer with the log's descriptors"),
+        allow(
+            "recvmsg",
+            &[fd(&[LAUNCHER]), RECEIVE_MESSAGE],
+            "what the launcher asks, and a new client's channel",
+        ),
+        allow("sendto", &[fd(&[LAUNCHER]), SEND, NO_ADDRESS], "what the launcher is told"),
+        allow("recvfrom", &[WORKER, RECEIVE_AT_ONCE], "handshake and token of a client"),
+        allow("sendto", &[WORKER, SEND, NO_ADDRESS], "the answer"),
+        allow("sendmsg", &[WORKER, SEND_MESSAGE], "the answer with the log's descriptors"),
         allow("write", &[fd(&[LAUNCHER, REPORT, BELL])], "log lines, and the bell after presence"),
         allow("write", &[FILE], "presence records, at the log's end"),
         allow("read", &[CHANNEL_OR_FILE], "tokens and the state's other files"),

@@ -20,7 +20,9 @@ mod rules {
         SOCK_SEQPACKET, SOCK_STREAM,
     };
 
-    use super::super::{Arg, Rule, Test, allow, int};
+    use super::super::{
+        Arg, NO_ADDRESS, RECEIVE_MESSAGE, Rule, SEND, SEND_MESSAGE, Test, allow, int,
+    };
 
     const UNIX: Arg = int(0, "family", &[AF_UNIX]);
     const KIND: Arg = int(
@@ -54,7 +56,9 @@ mod rules {
         allow("wait4", &[], "reaps workers"),
         allow("socketpair", &[UNIX, KIND], "the channels of a new client"),
         allow("socket", &[UNIX, KIND], "syslog and the service manager, again after their restart"),
-        allow("connect", &[], "the same; the family is that of the socket"),
+        // The family is that of the socket, which may be a listening one that was shut down: TCP is
+        // Landlock's matter, from ABI 4 on.
+        allow("connect", &[], "the same"),
         allow("accept4", &[], "the administrator's socket"),
         allow("getsockname", &[], "the port that the system chose, for log and status"),
         allow(
@@ -73,10 +77,18 @@ mod rules {
             &[int(1, "level", &[libc::SOL_SOCKET]), int(2, "option", &[libc::SO_REUSEADDR])],
             "the same: while the door is closed nobody else may take its address",
         ),
-        allow("sendmsg", &[], "descriptors to the keeper and the listener, lines to syslog"),
-        allow("recvmsg", &[], "connections from the listener"),
-        allow("sendto", &[], "the same without descriptors"),
-        allow("recvfrom", &[], "the same without descriptors"),
+        allow(
+            "sendmsg",
+            &[SEND_MESSAGE],
+            "descriptors to the keeper and the listener, lines to syslog",
+        ),
+        allow("recvmsg", &[RECEIVE_MESSAGE], "connections from the listener"),
+        allow("sendto", &[SEND, NO_ADDRESS], "the same without descriptors"),
+        allow(
+            "recvfrom",
+            &[int(3, "flags", &[0, libc::MSG_DONTWAIT])],
+            "the same without descriptors, and the administrator's questions",
+        ),
         allow(
             "read",
             &[],

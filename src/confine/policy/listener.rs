@@ -59,7 +59,10 @@ pub use rules::RULES;
 mod rules {
     use libc::{SHUT_RD, SHUT_WR, SO_REUSEADDR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOL_SOCKET};
 
-    use super::super::{Arg, NO_ADDRESS, Rule, allow, fd, fd_range, int};
+    use super::super::{
+        Arg, NO_ADDRESS, RECEIVE_AT_ONCE, Rule, SEND, SEND_AT_ONCE, SEND_MESSAGE, allow, fd,
+        fd_range, int,
+    };
     use super::*;
 
     const LISTENING: Arg = fd_range(FIRST_SOCKET, LAST_SOCKET);
@@ -73,13 +76,17 @@ mod rules {
             &[LISTENING, int(3, "flags", &[SOCK_CLOEXEC | SOCK_NONBLOCK])],
             "what it is for",
         ),
-        allow("sendmsg", &[fd(&[LAUNCHER])], "hands a connection on"),
-        allow("sendto", &[fd(&[LAUNCHER]), NO_ADDRESS], "tells of a penalty, for the count"),
-        allow("recvfrom", &[fd(&[LAUNCHER])], "who joined, who left, and pause"),
+        allow("sendmsg", &[fd(&[LAUNCHER]), SEND_MESSAGE], "hands a connection on"),
+        allow("sendto", &[fd(&[LAUNCHER]), SEND, NO_ADDRESS], "tells of a penalty, for the count"),
+        allow("recvfrom", &[fd(&[LAUNCHER]), RECEIVE_AT_ONCE], "who joined, who left, and pause"),
         allow("write", &[fd(&[REPORT])], "log lines"),
         allow("ppoll", &[], "waits for connections, for the launcher and for signals"),
         allow("getpeername", &[SOCKET], "the source's address"),
-        allow("sendto", &[SOCKET, NO_ADDRESS], "one byte to a client that is turned away: busy"),
+        allow(
+            "sendto",
+            &[SOCKET, SEND_AT_ONCE, NO_ADDRESS],
+            "one byte to a client that is turned away: busy",
+        ),
         allow(
             "shutdown",
             &[SOCKET, int(1, "how", &[SHUT_RD, SHUT_WR])],

@@ -117,7 +117,30 @@ pub const fn int(index: u8, name: &'static str, values: &'static [i32]) -> Arg {
 }
 
 /// `sendto` without an address: a connected socket's peer and nobody else, whatever kind it is.
+#[cfg(target_os = "linux")]
 pub const NO_ADDRESS: Arg = Arg { index: 4, name: "address", test: Test::Long(&[0]) };
+
+/// `sendto` that does not wait. With any flag `MSG_FASTOPEN` would be one, which connects.
+#[cfg(target_os = "linux")]
+pub const SEND_AT_ONCE: Arg = int(3, "flags", &[libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL]);
+
+/// `sendto` that may wait for room, towards a more trusted role.
+#[cfg(target_os = "linux")]
+pub const SEND: Arg =
+    int(3, "flags", &[libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL, libc::MSG_NOSIGNAL]);
+
+/// `sendmsg`: its address stands in memory, where no filter sees it, so the flags alone keep it
+/// from connecting.
+#[cfg(target_os = "linux")]
+pub const SEND_MESSAGE: Arg = int(2, "flags", &[libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL]);
+
+/// `recvfrom` that does not wait.
+#[cfg(target_os = "linux")]
+pub const RECEIVE_AT_ONCE: Arg = int(3, "flags", &[libc::MSG_DONTWAIT]);
+
+/// `recvmsg` that does not wait; descriptors that come with it close on exec.
+#[cfg(target_os = "linux")]
+pub const RECEIVE_MESSAGE: Arg = int(2, "flags", &[libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC]);
 
 /// What kind of file a descriptor is, and how it is open, as the system tells it from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

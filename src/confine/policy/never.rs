@@ -99,6 +99,9 @@ fn a_descriptor_is_looked_at_wherever_a_call_takes_one() {
 #[test]
 fn the_room_s_rules_are_in_the_filters() {
     use super::{keeper, listener, recv, send};
+    const SENDING: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    const RECEIVING: i32 = libc::MSG_DONTWAIT;
+    const CLOSING: i32 = libc::MSG_CMSG_CLOEXEC;
     let refuses = |role: Role, call: &str, given: &[i32]| {
         let mut registers = [0x7000_0000; 6];
         for (register, value) in registers.iter_mut().zip(given) {
@@ -108,15 +111,15 @@ fn the_room_s_rules_are_in_the_filters() {
         assert_eq!(found, None, "{role}: {call} {given:?}");
     };
     for fd in [recv::CLIENT, recv::LOG_APPEND, recv::LOG_TAIL, 3, 64, 1000, -100] {
-        refuses(Role::Send, "recvfrom", &[fd, 0, 0, 0, 0, 0]); // SEND hears RECV alone,
+        refuses(Role::Send, "recvfrom", &[fd, 0, 0, RECEIVING, 0, 0]); // SEND hears RECV alone,
         refuses(Role::Send, "read", &[fd]);
     }
     for fd in [send::LOG, recv::LOG_APPEND, send::GATE, recv::KEEPER, recv::BELL, send::CLIENT] {
         refuses(Role::Send, "write", &[fd]); // writes to no file, rings no bell,
     }
     for call in ["sendto", "write", "sendmsg"] {
-        refuses(Role::RecvJoined, call, &[recv::CLIENT, 0, 0, 0, 0, 0]); // RECV does not answer,
-        refuses(Role::Recv, call, &[recv::LOG_READ, 0, 0, 0, 0, 0]);
+        refuses(Role::RecvJoined, call, &[recv::CLIENT, 0, SENDING, SENDING, 0, 0]); // RECV does not answer,
+        refuses(Role::Recv, call, &[recv::LOG_READ, 0, SENDING, SENDING, 0, 0]);
     }
     for fd in [recv::LOG_READ, recv::LOG_TAIL, recv::GATE] {
         refuses(Role::RecvJoined, "write", &[fd]); // and writes to the log only at its end.
@@ -139,14 +142,19 @@ fn the_room_s_rules_are_in_the_filters() {
         refuses(role, "prctl", &[libc::PR_SET_DUMPABLE, 1, 0, 0, 0]);
         refuses(role, "clone", &[libc::CLONE_VM | libc::CLONE_THREAD | libc::CLONE_SIGHAND]);
         refuses(role, "openat", &[libc::AT_FDCWD, 0, libc::O_RDONLY]);
-        for fd in 0..32 {
-            refuses(role, "sendto", &[fd, 0, 0, 0, 0x1000, 16]); // an address
+    }
+    for role in Role::ALL {
+        // What is sent connects nobody (TCP Fast Open), the launcher neither.
+        for fd in 0..64 {
+            refuses(role, "sendto", &[fd, 0, 0, SENDING, 0x1000, 16]);
+            refuses(role, "sendto", &[fd, 0, 0, SENDING | libc::MSG_FASTOPEN, 0, 0]);
+            refuses(role, "sendmsg", &[fd, 0, SENDING | libc::MSG_FASTOPEN]);
         }
     }
     refuses(Role::Keeper, "openat", &[keeper::STATE, 0, libc::O_WRONLY | libc::O_TRUNC]);
     for fd in [listener::FIRST_SOCKET, 20, listener::LAST] {
         for call in ["read", "recvfrom", "recvmsg"] {
-            refuses(Role::Listener, call, &[fd, 0, 0, 0, 0, 0]); // It reads no client's byte.
+            refuses(Role::Listener, call, &[fd, 0, RECEIVING | CLOSING, RECEIVING, 0, 0]); // It reads no client's byte.
         }
     }
 }

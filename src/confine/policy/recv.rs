@@ -68,7 +68,9 @@ mod rules {
         SOCK_NONBLOCK, SOCK_SEQPACKET,
     };
 
-    use super::super::{Arg, NO_ADDRESS, Rule, Test, allow, fd, fd_range, int};
+    use super::super::{
+        Arg, NO_ADDRESS, RECEIVE_MESSAGE, Rule, SEND_AT_ONCE, Test, allow, fd, fd_range, int,
+    };
     use super::*;
     use crate::sys::confine_linux::{PR_GET_MDWE, PR_SET_MDWE};
 
@@ -85,8 +87,12 @@ mod rules {
 
     /// The rules, besides those of the stages that follow.
     pub const RULES: &[Rule] = &[
-        allow("sendto", &[THE_CLIENT, NO_ADDRESS], "the handshake's answer and the refusal"),
-        allow("recvmsg", &[fd(&[KEEPER])], "the log's descriptors, once"),
+        allow(
+            "sendto",
+            &[THE_CLIENT, SEND_AT_ONCE, NO_ADDRESS],
+            "the handshake's answer and the refusal",
+        ),
+        allow("recvmsg", &[fd(&[KEEPER]), RECEIVE_MESSAGE], "the log's descriptors, once"),
         allow(
             "fcntl",
             &[RECEIVED, int(1, "cmd", &[F_GETFL, F_GETFD])],

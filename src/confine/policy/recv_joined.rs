@@ -46,15 +46,21 @@ pub use rules::RULES;
 mod rules {
     use libc::{LOCK_EX, LOCK_UN, P_PID, WEXITED, WNOHANG, WNOWAIT};
 
-    use super::super::{NO_ADDRESS, Rule, allow, fd, fd_range, int};
+    use super::super::{
+        self as policy, NO_ADDRESS, RECEIVE_AT_ONCE, Rule, allow, fd, fd_range, int,
+    };
     use super::*;
 
     /// The rules.
     pub const RULES: &[Rule] = &[
-        allow("recvfrom", &[fd(&[CLIENT, KEEPER, SEND])], "what the client, keeper and SEND say"),
+        allow(
+            "recvfrom",
+            &[fd(&[CLIENT, KEEPER, SEND]), RECEIVE_AT_ONCE],
+            "what the client, keeper and SEND say",
+        ),
         allow(
             "sendto",
-            &[fd(&[KEEPER, SEND]), NO_ADDRESS],
+            &[fd(&[KEEPER, SEND]), policy::SEND, NO_ADDRESS],
             "what the keeper and SEND are asked and told",
         ),
         allow("write", &[fd(&[REPORT, BELL])], "log lines, and the bell"),

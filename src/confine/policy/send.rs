@@ -43,13 +43,13 @@ pub use rules::RULES;
 mod rules {
     use libc::{LOCK_EX, LOCK_SH, LOCK_UN, SEEK_SET};
 
-    use super::super::{NO_ADDRESS, Rule, allow, fd, fd_range, int};
+    use super::super::{NO_ADDRESS, RECEIVE_AT_ONCE, Rule, SEND_AT_ONCE, allow, fd, fd_range, int};
     use super::*;
 
     /// The rules.
     pub const RULES: &[Rule] = &[
-        allow("recvfrom", &[fd(&[RECV])], "what RECV tells it"),
-        allow("sendto", &[fd(&[CLIENT]), NO_ADDRESS], "frames to the client"),
+        allow("recvfrom", &[fd(&[RECV]), RECEIVE_AT_ONCE], "what RECV tells it"),
+        allow("sendto", &[fd(&[CLIENT]), SEND_AT_ONCE, NO_ADDRESS], "frames to the client"),
         allow("write", &[fd(&[REPORT])], "log lines")
             .rare("it has a line only when it fails or panics, and no test makes it"),
         allow(
