@@ -37,10 +37,6 @@ const CHANGES: &[(&str, Change)] = &[
         Test::LongWithout(bits) => Some(Test::LongWithout(bits & (bits - 1))),
         _ => None,
     }),
-    ("one of the demanded bits is forgotten", |test| match test {
-        Test::IntWith(bits) => Some(Test::IntWith(bits & (bits - 1))),
-        _ => None,
-    }),
     ("a long is compared on 32 bits", |test| match test {
         Test::Long(values) => {
             Some(Test::Int(leak(&values.iter().map(|value| *value as i32).collect::<Vec<_>>())))

@@ -286,13 +286,11 @@ mod linux {
                 ["open", "open-past-directory", "execute-at", "execute-descriptor"],
                 ["open-past-directory", "open-above-directory"],
             );
-            let memory = ["map-code", "make-code"];
             for role in Role::ALL {
                 for level in Level::ALL {
                     let paths = level < Level::Landlock2;
                     let expected = match role {
-                        Role::Launcher if paths => [&launchers[..], &memory].concat(),
-                        Role::Launcher if level < Level::Landlock6 => memory.to_vec(),
+                        Role::Launcher if paths => launchers.to_vec(),
                         Role::Keeper if paths => keepers.to_vec(),
                         _ => vec![],
                     };

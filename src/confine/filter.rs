@@ -122,7 +122,6 @@ fn conditions(arg: &Arg) -> Result<Vec<Vec<SeccompCondition>>, BackendError> {
         Test::Int(values) => values.iter().map(|value| Ok(vec![int(Eq, *value)?])).collect(),
         Test::IntRange(first, last) => Ok(vec![vec![int(Ge, first)?, int(Le, last)?]]),
         Test::IntWithout(mask) => Ok(vec![vec![int(MaskedEq(bits(mask)), 0)?]]),
-        Test::IntWith(mask) => Ok(vec![vec![int(MaskedEq(bits(mask)), mask)?]]),
         Test::Long(values) => values.iter().map(|value| Ok(vec![long(Eq, *value)?])).collect(),
         Test::LongWithout(mask) => Ok(vec![vec![long(MaskedEq(mask), 0)?]]),
     }

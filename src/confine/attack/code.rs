@@ -2,7 +2,8 @@
 
 use libc::{
     AT_EMPTY_PATH, AT_FDCWD, CLONE_FILES, CLONE_NEWUSER, CLONE_PARENT, CLONE_THREAD, CLONE_VM,
-    EACCES, ENOSYS, MAP_ANONYMOUS, MAP_PRIVATE, PROT_EXEC, PROT_READ, PROT_WRITE, SIGCHLD,
+    EACCES, ENOSYS, MAP_ANONYMOUS, MAP_GROWSDOWN, MAP_PRIVATE, MAP_SHARED, PROT_EXEC, PROT_READ,
+    PROT_WRITE, SIGCHLD,
 };
 
 use super::super::Level;
@@ -16,7 +17,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         "execute-at",
         "runs another program",
         "execveat",
-        &[n(AT_FDCWD), Path(c"/bin/true"), n(0), n(0), n(0)],
+        &[n(AT_FDCWD), Path(c"/bin/true"), n(0), n(0), n(AT_EMPTY_PATH)],
     )
     .fails_in_launcher(EACCES, Level::Landlock2),
     attack(
@@ -40,8 +41,26 @@ pub(super) const ATTACKS: &[Attack] = &[
             n(-1),
             n(0),
         ],
-    )
-    .fails_in_launcher(EACCES, Level::Landlock6),
+    ),
+    attack(
+        "map-shared",
+        "more memory than its limit",
+        "mmap",
+        &[n(0), n(4096), n(PROT_READ | PROT_WRITE), n(MAP_SHARED | MAP_ANONYMOUS), n(-1), n(0)],
+    ),
+    attack(
+        "map-growsdown",
+        "more memory than its limit",
+        "mmap",
+        &[
+            n(0),
+            n(4096),
+            n(PROT_READ | PROT_WRITE),
+            n(MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN),
+            n(-1),
+            n(0),
+        ],
+    ),
     attack(
         "map-code-file",
         "runs code from the log",
@@ -54,8 +73,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         "runs code of its own",
         "mprotect",
         &[Scratch, n(4096), n(PROT_READ | PROT_EXEC)],
-    )
-    .fails_in_launcher(EACCES, Level::Landlock6),
+    ),
     attack(
         "make-code-by-key",
         "runs code of its own",

@@ -19,26 +19,16 @@ pub(super) const ATTACKS: &[Attack] = &[
     attack("join-groups", "other groups", "setgroups", &[n(0), n(0)]),
     attack("become-for-files", "root's files", "setfsuid", &[n(0)]),
     attack("capabilities", "capabilities", "capset", &[Scratch, Scratch]),
-    attack("ambient-capability", "capabilities", "prctl", &[n(PR_CAP_AMBIENT), n(2), n(0)])
-        .not_for_launcher(),
-    attack("keep-capabilities", "capabilities", "prctl", &[n(PR_SET_KEEPCAPS), n(1)])
-        .not_for_launcher(),
-    attack("secure-bits", "what root may", "prctl", &[n(PR_SET_SECUREBITS), n(0)])
-        .not_for_launcher(),
-    attack("be-dumpable", "can be traced and dumped", "prctl", &[n(PR_SET_DUMPABLE), n(1)])
-        .not_for_launcher(),
-    attack("name-a-tracer", "can be traced", "prctl", &[n(PR_SET_PTRACER), n(-1)])
-        .not_for_launcher(),
-    attack("outlive-parent", "outlives RECV", "prctl", &[n(PR_SET_PDEATHSIG), n(0)])
-        .not_for_launcher(),
-    attack("adopt-orphans", "takes processes over", "prctl", &[n(PR_SET_CHILD_SUBREAPER), n(1)])
-        .not_for_launcher(),
-    attack("move-own-memory-map", "hides what it is", "prctl", &[n(PR_SET_MM), n(1), n(0)])
-        .not_for_launcher(),
-    attack("timer-slack", "another's time", "prctl", &[n(PR_SET_TIMERSLACK), n(0)])
-        .not_for_launcher(),
-    attack("strict-filter", "another filter", "prctl", &[n(PR_SET_SECCOMP), n(1)])
-        .not_for_launcher(),
+    attack("ambient-capability", "capabilities", "prctl", &[n(PR_CAP_AMBIENT), n(2), n(0)]),
+    attack("keep-capabilities", "capabilities", "prctl", &[n(PR_SET_KEEPCAPS), n(1)]),
+    attack("secure-bits", "what root may", "prctl", &[n(PR_SET_SECUREBITS), n(0)]),
+    attack("be-dumpable", "can be traced and dumped", "prctl", &[n(PR_SET_DUMPABLE), n(1)]),
+    attack("name-a-tracer", "can be traced", "prctl", &[n(PR_SET_PTRACER), n(-1)]),
+    attack("outlive-parent", "outlives RECV", "prctl", &[n(PR_SET_PDEATHSIG), n(0)]),
+    attack("adopt-orphans", "takes processes over", "prctl", &[n(PR_SET_CHILD_SUBREAPER), n(1)]),
+    attack("move-own-memory-map", "hides what it is", "prctl", &[n(PR_SET_MM), n(1), n(0)]),
+    attack("timer-slack", "another's time", "prctl", &[n(PR_SET_TIMERSLACK), n(0)]),
+    attack("strict-filter", "another filter", "prctl", &[n(PR_SET_SECCOMP), n(1)]),
     attack(
         "own-filter",
         "a filter that fails calls as it likes",

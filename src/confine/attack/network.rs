@@ -47,6 +47,27 @@ pub(super) const ATTACKS: &[Attack] = &[
         &[n(AF_UNIX), n(SOCK_DGRAM), n(0)],
     ),
     attack(
+        "socket-unix-closing",
+        "speaks to other services",
+        "socket",
+        &[n(AF_UNIX), n(SOCK_STREAM | SOCK_CLOEXEC), n(0)],
+    )
+    .not_for_launcher(),
+    attack(
+        "socket-unix-datagram-closing",
+        "sends to the socket of another service by its name",
+        "socket",
+        &[n(AF_UNIX), n(SOCK_DGRAM | SOCK_CLOEXEC), n(0)],
+    )
+    .not_for_launcher(),
+    attack(
+        "socket-pair-closing",
+        "a channel that nobody checks",
+        "socketpair",
+        &[n(AF_UNIX), n(SOCK_SEQPACKET | SOCK_CLOEXEC), n(0), Scratch],
+    )
+    .not_for(&[Role::Launcher, Role::Recv]),
+    attack(
         "socket-pair",
         "a channel that nobody checks",
         "socketpair",
@@ -55,8 +76,13 @@ pub(super) const ATTACKS: &[Attack] = &[
     attack("connect", "speaks to anyone", "connect", &[n(0), Scratch, n(16)]).not_for_launcher(),
     attack("bind", "listens in the room's name", "bind", &[n(0), Scratch, n(16)]),
     attack("listen", "listens in the room's name", "listen", &[n(0), n(1)]).not_for_launcher(),
-    attack("accept", "takes a client from the listener", "accept4", &[n(0), n(0), n(0), n(0)])
-        .not_for_launcher(),
+    attack(
+        "accept",
+        "takes a client from the listener",
+        "accept4",
+        &[n(0), n(0), n(0), n(SOCK_CLOEXEC | SOCK_NONBLOCK)],
+    )
+    .not_for_launcher(),
     attack(
         "send-to",
         "sends to an address of its own choice",

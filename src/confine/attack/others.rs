@@ -112,12 +112,9 @@ pub(super) const ATTACKS: &[Attack] = &[
         "get_robust_list",
         &[n(1), Scratch, Scratch],
     ),
-    attack("signal-by-io", "signals by F_SETOWN", "fcntl", &[n(0), n(F_SETOWN), n(1)])
-        .not_for_launcher(),
-    attack("signal-by-io-ex", "signals by F_SETOWN_EX", "fcntl", &[n(0), n(OWNER_EX), Scratch])
-        .not_for_launcher(),
-    attack("signal-number-by-io", "signals by F_SETSIG", "fcntl", &[n(0), n(F_SETSIG), n(SIGKILL)])
-        .not_for_launcher(),
+    attack("signal-by-io", "signals by F_SETOWN", "fcntl", &[n(0), n(F_SETOWN), n(1)]),
+    attack("signal-by-io-ex", "signals by F_SETOWN_EX", "fcntl", &[n(0), n(OWNER_EX), Scratch]),
+    attack("signal-number-by-io", "signals by F_SETSIG", "fcntl", &[n(0), n(F_SETSIG), n(SIGKILL)]),
     attack("signal-by-socket", "signals by FIOSETOWN", "ioctl", &[n(0), n(SOCKET_OWNER), Scratch]),
     attack("leave-group", "the bell no longer reaches it", "setpgid", &[n(0), n(0)]),
     attack("leave-session", "the bell no longer reaches it", "setsid", &[]),

@@ -135,8 +135,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         "changes the log in memory",
         "mmap",
         &[n(0), n(4096), n(PROT_READ | PROT_WRITE), n(MAP_SHARED), n(LOG_APPEND), n(0)],
-    )
-    .not_for_launcher(),
+    ),
     attack("duplicate", "a descriptor outside the table", "dup", &[n(LOG_APPEND)]),
     attack(
         "duplicate-onto",
@@ -150,33 +149,27 @@ pub(super) const ATTACKS: &[Attack] = &[
         "a descriptor outside the table",
         "fcntl",
         &[n(LOG_APPEND), n(F_DUPFD), n(0)],
-    )
-    .not_for_launcher(),
+    ),
     attack(
         "duplicate-by-fcntl-closing",
         "a descriptor outside the table",
         "fcntl",
         &[n(LOG_APPEND), n(F_DUPFD_CLOEXEC), n(0)],
-    )
-    .not_for_launcher(),
-    attack("lease", "stops whoever opens the log", "fcntl", &[n(LOG_READ), n(F_SETLEASE), n(0)])
-        .not_for_launcher(),
-    attack("seal", "nobody writes any more", "fcntl", &[n(LOG_APPEND), n(F_ADD_SEALS), n(0)])
-        .not_for_launcher(),
+    ),
+    attack("lease", "stops whoever opens the log", "fcntl", &[n(LOG_READ), n(F_SETLEASE), n(0)]),
+    attack("seal", "nobody writes any more", "fcntl", &[n(LOG_APPEND), n(F_ADD_SEALS), n(0)]),
     attack(
         "record-lock",
         "a lock that the launcher does not watch",
         "fcntl",
         &[n(LOG_APPEND), n(F_SETLK), Scratch],
-    )
-    .not_for_launcher(),
+    ),
     attack(
         "record-lock-by-description",
         "a lock that the launcher does not watch",
         "fcntl",
         &[n(LOG_APPEND), n(F_OFD_SETLK), Scratch],
-    )
-    .not_for_launcher(),
+    ),
     attack("odd-lock", "a lock of another kind", "flock", &[n(LOG_APPEND), n(LOCK_MAND)]),
     attack(
         "copy-range",

@@ -1,7 +1,10 @@
 //! What the language's runtime and the C library do in every process, whatever its role.
 //! None of it takes a path or reaches another process.
 
-use libc::{FUTEX_PRIVATE_FLAG, FUTEX_WAKE, MADV_DONTNEED, MADV_FREE, MAP_ANONYMOUS, PROT_EXEC};
+use libc::{
+    FUTEX_PRIVATE_FLAG, FUTEX_WAKE, MADV_DONTNEED, MADV_FREE, MAP_ANONYMOUS, MAP_NORESERVE,
+    MAP_PRIVATE, MREMAP_MAYMOVE, PROT_EXEC,
+};
 
 use super::{Arg, Rule, Test, allow, int};
 
@@ -9,9 +12,22 @@ use super::{Arg, Rule, Test, allow, int};
 const MADV_GUARD_INSTALL: i32 = 102;
 const MADV_GUARD_REMOVE: i32 = 103;
 
+/// Memory that the kernel may drop, with this and `MAP_ANONYMOUS`: the state of vDSO getrandom,
+/// which glibc uses since 2.41 (linux/mman.h).
+const MAP_DROPPABLE: i32 = 0x08;
+
 /// An anonymous mapping that cannot be executed.
 const NO_CODE: Arg = Arg { index: 2, name: "prot", test: Test::LongWithout(PROT_EXEC as u64) };
-const ANONYMOUS: Arg = Arg { index: 3, name: "flags", test: Test::IntWith(MAP_ANONYMOUS) };
+/// Private memory alone: neither shared memory nor a stack that grows is counted by RLIMIT_DATA.
+const ANONYMOUS: Arg = int(
+    3,
+    "flags",
+    &[
+        MAP_PRIVATE | MAP_ANONYMOUS,
+        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+        MAP_DROPPABLE | MAP_ANONYMOUS,
+    ],
+);
 
 /// The rules.
 pub const RULES: &[Rule] = &[
@@ -47,9 +63,13 @@ pub const RULES: &[Rule] = &[
         "pthread_once of the C library wakes whether anyone waits or not, as when a panic unwinds",
     ),
     allow("brk", &[], "the heap of malloc"),
-    allow("mmap", &[NO_CODE, ANONYMOUS], "malloc; never a file and never code"),
+    allow(
+        "mmap",
+        &[NO_CODE, ANONYMOUS],
+        "malloc and getrandom; never a file, never code, all counted",
+    ),
     allow("munmap", &[], "the heap of malloc"),
-    allow("mremap", &[], "realloc of large buffers")
+    allow("mremap", &[int(3, "flags", &[MREMAP_MAYMOVE])], "realloc of large buffers")
         .rare("malloc grows only buffers of 128 KiB and more so, and raises that bound as it goes"),
     allow(
         "madvise",

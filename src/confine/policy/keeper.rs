@@ -76,7 +76,7 @@ mod rules {
         allow("pread64", &[FILE], "the log's last byte"),
         allow(
             "openat",
-            &[DIRECTORY, NOTHING_CUT],
+            &[DIRECTORY, NOTHING_CUT, int(3, "mode", &[0, 0o600])],
             "a fresh description of the log and the gate for each worker",
         ),
         allow("fstat", &[fd_range(STATE, LAST)], "whether a file is a file, whose, and its size"),

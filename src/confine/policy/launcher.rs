@@ -16,7 +16,7 @@ pub use rules::RULES;
 #[cfg(target_os = "linux")]
 mod rules {
     use libc::{
-        AF_UNIX, SIGCONT, SIGKILL, SIGTERM, SIGUSR1, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK,
+        AF_UNIX, SIGKILL, SIGTERM, SIGUSR1, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK,
         SOCK_SEQPACKET, SOCK_STREAM,
     };
 
@@ -25,19 +25,6 @@ mod rules {
     };
 
     const UNIX: Arg = int(0, "family", &[AF_UNIX]);
-    const KIND: Arg = int(
-        1,
-        "type",
-        &[
-            SOCK_DGRAM | SOCK_CLOEXEC,
-            SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
-            SOCK_STREAM | SOCK_CLOEXEC,
-            SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
-            SOCK_SEQPACKET | SOCK_CLOEXEC,
-            SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK,
-        ],
-    );
-
     /// The rules, besides those of `startup` and of all that it starts.
     pub const RULES: &[Rule] = &[
         allow(
@@ -49,17 +36,33 @@ mod rules {
             "kill",
             &[
                 Arg { index: 0, name: "pid", test: Test::IntRange(2, i32::MAX) },
-                int(1, "signal", &[0, SIGTERM, SIGKILL, SIGCONT]),
+                int(1, "signal", &[SIGKILL]),
             ],
             "ends one worker; never a group",
         ),
-        allow("wait4", &[], "reaps workers"),
-        allow("socketpair", &[UNIX, KIND], "the channels of a new client"),
-        allow("socket", &[UNIX, KIND], "syslog and the service manager, again after their restart"),
+        allow("wait4", &[int(2, "options", &[libc::WNOHANG])], "reaps workers"),
+        allow(
+            "socketpair",
+            &[UNIX, int(1, "type", &[SOCK_SEQPACKET | SOCK_CLOEXEC]), int(2, "protocol", &[0])],
+            "the channels of a new client",
+        ),
+        allow(
+            "socket",
+            &[
+                UNIX,
+                int(1, "type", &[SOCK_DGRAM | SOCK_CLOEXEC, SOCK_STREAM | SOCK_CLOEXEC]),
+                int(2, "protocol", &[0]),
+            ],
+            "syslog and the service manager, again after their restart",
+        ),
         // The family is that of the socket, which may be a listening one that was shut down: TCP is
         // Landlock's matter, from ABI 4 on.
         allow("connect", &[], "the same"),
-        allow("accept4", &[], "the administrator's socket"),
+        allow(
+            "accept4",
+            &[int(3, "flags", &[SOCK_CLOEXEC | SOCK_NONBLOCK])],
+            "the administrator's socket",
+        ),
         allow("getsockname", &[], "the port that the system chose, for log and status"),
         allow(
             "getpeername",
@@ -98,13 +101,29 @@ mod rules {
         allow("write", &[], "standard error in the foreground"),
         allow("ppoll", &[], "waits for all of them and for signals"),
         allow("poll", &[], "the same; the runtime's start looks at 0 to 2 with it"),
-        allow("dup3", &[], "the fixed descriptors of a worker, between fork and execve")
-            .rare("processors without dup2, such as aarch64"),
+        allow(
+            "dup3",
+            &[int(2, "flags", &[0])],
+            "the fixed descriptors of a worker, between fork and execve",
+        )
+        .rare("processors without dup2, such as aarch64"),
         allow("dup2", &[], "the same on processors that have it"),
         allow("close", &[], "after fork and when a worker is gone"),
-        allow("close_range", &[], "a worker gets the fixed descriptors and no other"),
-        allow("fcntl", &[], "close-on-exec of a worker's descriptors"),
-        allow("lseek", &[], "reads files"),
+        allow(
+            "close_range",
+            &[int(1, "last", &[-1]), int(2, "flags", &[0])],
+            "a worker gets the fixed descriptors and no other",
+        ),
+        allow(
+            "fcntl",
+            &[int(1, "cmd", &[libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL])],
+            "close-on-exec of a worker's descriptors",
+        ),
+        allow(
+            "lseek",
+            &[int(2, "whence", &[libc::SEEK_SET, libc::SEEK_CUR, libc::SEEK_END])],
+            "reads files",
+        ),
         allow(
             "getdents64",
             &[],
@@ -119,8 +138,5 @@ mod rules {
         allow("geteuid", &[], "the same").rare("as getuid: C libraries of other kinds"),
         allow("getgid", &[], "the same").rare("as getuid: C libraries of other kinds"),
         allow("getegid", &[], "the same").rare("as getuid: C libraries of other kinds"),
-        allow("prctl", &[], "titles, death signals, the confinement of workers"),
-        allow("landlock_create_ruleset", &[], "the confinement of workers"),
-        allow("landlock_restrict_self", &[], "the same"),
     ];
 }

@@ -48,8 +48,6 @@ pub enum Test {
     IntRange(i32, i32),
     /// An `int` without any of these bits.
     IntWithout(i32),
-    /// An `int` with all of these bits.
-    IntWith(i32),
     /// A register-wide number that is one of these.
     Long(&'static [u64]),
     /// A register-wide number without any of these bits.
@@ -308,7 +306,6 @@ impl Test {
             Self::Int(values) => values.iter().any(|value| *value as u32 == int),
             Self::IntRange(first, last) => (first as u32..=last as u32).contains(&int),
             Self::IntWithout(bits) => int & bits as u32 == 0,
-            Self::IntWith(bits) => int & bits as u32 == bits as u32,
             Self::Long(values) => values.contains(&register),
             Self::LongWithout(bits) => register & bits == 0,
         }
@@ -407,7 +404,6 @@ impl std::fmt::Display for Arg {
             Test::Int(values) => write!(f, "{name}={}", list(values)),
             Test::IntRange(first, last) => write!(f, "{name}={first}..={last}"),
             Test::IntWithout(bits) => write!(f, "{name} without {bits:#x}"),
-            Test::IntWith(bits) => write!(f, "{name} with {bits:#x}"),
             Test::Long(values) => write!(f, "{name}={}", list(values)),
             Test::LongWithout(bits) => write!(f, "{name} without {bits:#x}"),
         }

@@ -139,11 +139,19 @@ fn the_room_s_rules_are_in_the_filters() {
             refuses(role, "mmap", &[0, 4096, prot, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0]);
         }
         refuses(role, "mmap", &[0, 4096, libc::PROT_READ, libc::MAP_PRIVATE, 5, 0]);
-        refuses(role, "prctl", &[libc::PR_SET_DUMPABLE, 1, 0, 0, 0]);
+        let uncounted = [libc::MAP_SHARED, libc::MAP_PRIVATE | libc::MAP_GROWSDOWN, 3];
+        for flags in uncounted.map(|flags| flags | libc::MAP_ANONYMOUS) {
+            refuses(role, "mmap", &[0, 4096, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0]);
+        }
         refuses(role, "clone", &[libc::CLONE_VM | libc::CLONE_THREAD | libc::CLONE_SIGHAND]);
         refuses(role, "openat", &[libc::AT_FDCWD, 0, libc::O_RDONLY]);
     }
     for role in Role::ALL {
+        refuses(role, "prctl", &[libc::PR_SET_DUMPABLE, 1, 0, 0, 0]);
+        let all = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
+        refuses(role, "mmap", &[0, 4096, all, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0]);
+        refuses(role, "mmap", &[0, 4096, all, libc::MAP_PRIVATE, 5, 0]);
+        refuses(role, "mprotect", &[0x1000, 4096, libc::PROT_READ | libc::PROT_EXEC]);
         // What is sent connects nobody (TCP Fast Open), the launcher neither.
         for fd in 0..64 {
             refuses(role, "sendto", &[fd, 0, 0, SENDING, 0x1000, 16]);

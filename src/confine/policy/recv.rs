@@ -65,7 +65,7 @@ pub use rules::RULES;
 mod rules {
     use libc::{
         AF_UNIX, CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID, F_GETFD, F_GETFL, SIGCHLD, SOCK_CLOEXEC,
-        SOCK_NONBLOCK, SOCK_SEQPACKET,
+        SOCK_SEQPACKET,
     };
 
     use super::super::{
@@ -74,6 +74,8 @@ mod rules {
     use super::*;
     use crate::sys::confine_linux::{PR_GET_MDWE, PR_SET_MDWE};
 
+    /// Asks for the ABI alone (LANDLOCK_CREATE_RULESET_VERSION).
+    const LANDLOCK_VERSION: i32 = 1;
     const FORK: Arg = Arg {
         index: 0,
         name: "flags",
@@ -83,6 +85,17 @@ mod rules {
         ]),
     };
     const THE_CLIENT: Arg = fd(&[CLIENT]);
+    const LIMIT: Arg = int(
+        1,
+        "resource",
+        &[
+            libc::RLIMIT_CORE as i32,
+            libc::RLIMIT_FSIZE as i32,
+            libc::RLIMIT_NOFILE as i32,
+            libc::RLIMIT_DATA as i32,
+            libc::RLIMIT_NPROC as i32,
+        ],
+    );
     const RECEIVED: Arg = fd(&[LOG_APPEND, LOG_READ, GATE, SEND_GATE, LOG_TAIL]);
 
     /// The rules, besides those of the stages that follow.
@@ -108,15 +121,7 @@ mod rules {
             "socketpair",
             &[
                 int(0, "family", &[AF_UNIX]),
-                int(
-                    1,
-                    "type",
-                    &[
-                        SOCK_SEQPACKET | SOCK_CLOEXEC,
-                        SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK,
-                        SOCK_SEQPACKET,
-                    ],
-                ),
+                int(1, "type", &[SOCK_SEQPACKET | SOCK_CLOEXEC]),
                 int(2, "protocol", &[0]),
             ],
             "the channel to SEND",
@@ -166,7 +171,7 @@ mod rules {
         ),
         allow(
             "prlimit64",
-            &[int(0, "pid", &[0])],
+            &[int(0, "pid", &[0]), LIMIT],
             "the next stage's limits; without root only down",
         ),
         allow(
@@ -174,7 +179,11 @@ mod rules {
             &[int(0, "operation", &[libc::SECCOMP_SET_MODE_FILTER as i32]), int(1, "flags", &[0])],
             "the next stage's filter",
         ),
-        allow("landlock_create_ruleset", &[], "SEND's own domain"),
+        allow(
+            "landlock_create_ruleset",
+            &[int(2, "flags", &[0, LANDLOCK_VERSION])],
+            "SEND's own domain",
+        ),
         allow("landlock_restrict_self", &[int(1, "flags", &[0])], "SEND's own domain"),
     ];
 }
