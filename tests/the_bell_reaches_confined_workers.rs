@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 use confined::{again, fork, must_end, outcome, part};
 use libtest_mimic::{Arguments, Failed, Trial};
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, Flock, FlockArg, OFlag, fcntl, open};
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::prctl;
@@ -22,7 +23,7 @@ use nix::sys::socket::{
 };
 use nix::sys::stat::Mode;
 use nix::sys::time::TimeSpec;
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, mkfifo};
 use papayachat::confine::policy::{recv as table, send};
 use papayachat::confine::{self, Context, Level, Role};
@@ -99,7 +100,13 @@ fn launcher(given: &str) -> Outcome {
     kill(Pid::from_raw(0), Signal::SIGUSR1)?;
     for worker in &workers {
         worker.expect("heard")?;
-        match waitpid(worker.pid, None)? {
+        let ended = loop {
+            match papayachat::sys::process::reap_child(worker.pid) {
+                Some(ended) => break ended,
+                None => pause()?,
+            }
+        };
+        match ended {
             WaitStatus::Exited(_, 0) => {}
             other => return Err(format!("a worker failed: {other:?}").into()),
         }
@@ -137,9 +144,10 @@ impl Worker {
         level: &str,
         files: &Files,
     ) -> Result<Self, Box<dyn std::error::Error>> {
-        let pair = |kind| socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC);
-        let (client, inner_client) = pair(SockType::Stream)?;
-        let (keeper, inner_keeper) = pair(SockType::SeqPacket)?;
+        let pair =
+            || socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
+        let (client, inner_client) = pair()?;
+        let (keeper, inner_keeper) = pair()?;
         let arguments = [CString::new(RECV)?, CString::new(level)?];
         let table = [inner_client.as_raw_fd(), inner_keeper.as_raw_fd(), 2, table::BELL];
         let pid = papayachat::sys::process::spawn(program, &arguments, &table)?;
@@ -148,7 +156,7 @@ impl Worker {
             keeper.as_raw_fd(),
             &[IoSlice::new(b"token accepted")],
             &[ControlMessage::ScmRights(&numbers)],
-            MsgFlags::empty(),
+            MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
             None,
         )?;
         Ok(Self { pid, keeper, client })
@@ -159,7 +167,7 @@ impl Worker {
         let mut said = Vec::new();
         while !said.ends_with(b"waiting") {
             let mut buffer = [0; 4096];
-            match recv(self.client.as_raw_fd(), &mut buffer, MsgFlags::empty())? {
+            match hear(self.client.as_raw_fd(), &mut buffer)? {
                 0 => return Err("SEND is gone".into()),
                 length => said.extend_from_slice(&buffer[..length]),
             }
@@ -169,7 +177,7 @@ impl Worker {
 
     fn expect(&self, word: &str) -> Outcome {
         let mut buffer = [0; 64];
-        let length = recv(self.keeper.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+        let length = hear(self.keeper.as_raw_fd(), &mut buffer)?;
         match &buffer[..length] == word.as_bytes() {
             true => Ok(()),
             false => Err(format!("expected {word:?}").into()),
@@ -218,8 +226,7 @@ fn receiver(level: &str) -> Outcome {
     let ended = loop {
         match send.ended() {
             Some(ended) => break ended,
-            // Without a mask of its own: the bell stays blocked in this process.
-            None => drop(nix::poll::ppoll(&mut [], Some(TimeSpec::new(0, 5_000_000)), None)?),
+            None => pause()?,
         }
     };
     match ended {
@@ -232,8 +239,13 @@ fn receive_files() -> Result<[OwnedFd; 5], Box<dyn std::error::Error>> {
     let mut buffer = [0; 64];
     let mut slices = [IoSliceMut::new(&mut buffer)];
     let mut space = nix::cmsg_space!([i32; 5]);
-    let message =
-        recvmsg::<()>(table::KEEPER, &mut slices, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = loop {
+        match recvmsg::<()>(table::KEEPER, &mut slices, Some(&mut space), flags) {
+            Err(Errno::EAGAIN) => pause()?,
+            done => break done?,
+        }
+    };
     for part in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(numbers) = part {
             let numbers: [i32; 5] = numbers.try_into().map_err(|_| "not five descriptors")?;
@@ -282,8 +294,23 @@ fn sender(context: &Context<'_>, log: OwnedFd, gate: OwnedFd, channel: &OwnedFd)
 }
 
 fn send_bytes(socket: i32, bytes: &[u8]) -> Outcome {
-    send(socket, bytes, MsgFlags::MSG_NOSIGNAL)?;
+    send(socket, bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL)?;
     Ok(())
+}
+
+/// The roles receive without waiting, and so must what stands for them here.
+fn hear(socket: i32, buffer: &mut [u8]) -> Result<usize, Errno> {
+    loop {
+        match recv(socket, buffer, MsgFlags::MSG_DONTWAIT) {
+            Err(Errno::EAGAIN) => pause()?,
+            done => return done,
+        }
+    }
+}
+
+/// Without a mask of its own: the bell stays blocked in this process.
+fn pause() -> Result<(), Errno> {
+    nix::poll::ppoll(&mut [], Some(TimeSpec::new(0, 5_000_000)), None).map(drop)
 }
 
 fn send_word(socket: i32, word: &str) -> Outcome {
@@ -292,6 +319,6 @@ fn send_word(socket: i32, word: &str) -> Outcome {
 
 fn expect_from(channel: i32, word: &str) -> Outcome {
     let mut buffer = [0; 64];
-    let length = recv(channel, &mut buffer, MsgFlags::empty())?;
+    let length = hear(channel, &mut buffer)?;
     if &buffer[..length] == word.as_bytes() { Ok(()) } else { Err("another word".into()) }
 }
