@@ -320,17 +320,20 @@ fn tells_the_processes() -> Result<(), Failed> {
         (vec![(10, "fork 20"), (20, "exec"), (20, "uname 0, 0")], vec!["startup: uname"]),
         ([&recv[..], &[(20, "getppid 0")]].concat(), vec!["recv: getppid"]),
         // An int has no upper half.
-        ([&recv[..], &[(20, "recvmsg ffffffff00000001, 0, 0")]].concat(), vec!["recv: recvmsg"]),
+        (
+            [&recv[..], &[(20, "recvmsg ffffffff00000001, 0, 40000040")]].concat(),
+            vec!["recv: recvmsg"],
+        ),
         (
             [&recv[..], &[(20, "filter"), (20, "fdatasync 4")]].concat(),
             vec!["recv_joined: fdatasync"],
         ),
         ([&recv[..], &[(20, "fork 21"), (21, "getppid 0")]].concat(), vec!["recv: getppid"]),
         (
-            [&recv[..], &send[..], &[(21, "recvfrom a, 0, 0, 0, 0, 0")]].concat(),
+            [&recv[..], &send[..], &[(21, "recvfrom a, 0, 0, 40, 0, 0")]].concat(),
             vec!["send: recvfrom"],
         ),
-        ([&recv[..], &send[..], &[(21, "recvfrom 0, 0, 0, 0, 0, 0")]].concat(), vec![]),
+        ([&recv[..], &send[..], &[(21, "recvfrom 0, 0, 0, 40, 0, 0")]].concat(), vec![]),
         // The next process of this number is another one.
         ([&recv[..], &[(20, "exit"), (20, "getppid 0")]].concat(), vec![]),
         (stranger.to_vec(), vec![]),
