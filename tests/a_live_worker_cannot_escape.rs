@@ -335,12 +335,14 @@ mod live {
             let mut keeper = Tracee::seize(titled(&self.service, "papayad: keeper").pid);
             let place = keeper.scratch();
             keeper.write(place, &message(place, policy::keeper::STATE));
-            let sent = keeper.call(libc::SYS_sendmsg, [*channel as u64, place, 0, 0, 0, 0]);
+            let flags = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as u64;
+            let sent = keeper.call(libc::SYS_sendmsg, [*channel as u64, place, flags, 0, 0, 0]);
             assert_eq!(sent, End::Returned(1));
             drop(keeper);
             let place = recv.scratch();
             recv.write(place, &message(place, 0));
-            recv.call(libc::SYS_recvmsg, [policy::recv::KEEPER as u64, place, 0, 0, 0, 0])
+            let flags = (libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC) as u64;
+            recv.call(libc::SYS_recvmsg, [policy::recv::KEEPER as u64, place, flags, 0, 0, 0])
         }
 
         /// Carol is in the room once more.

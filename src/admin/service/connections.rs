@@ -17,6 +17,7 @@ pub struct Bytes {
 
 /// The connections to these local ports, by the other end's address.
 pub fn ask(ports: &[u16]) -> HashMap<SocketAddr, Bytes> {
+    #[cfg_attr(not(target_os = "linux"), allow(unused_mut))]
     let mut found = HashMap::new();
     #[cfg(target_os = "linux")]
     for family in [libc::AF_INET, libc::AF_INET6] {
