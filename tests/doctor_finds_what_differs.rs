@@ -326,7 +326,8 @@ fn descriptors() -> Result<(), Failed> {
 fn impostor() -> Result<(), Failed> {
     let room = Room::open();
     room.must_be_clean();
-    let (status, clients) = room.service.status();
+    // What looked at the port is gone again.
+    let (status, clients) = room.service.wait_for_status(|status, _| status["starting"] == 0);
     let daemon = nix::unistd::User::from_name("daemon")?.unwrap();
     let (uid, gid) = (daemon.uid.as_raw(), daemon.gid.as_raw());
     let mut impostor = Command::new("sleep").arg("600").uid(uid).gid(gid).spawn()?;
@@ -369,7 +370,7 @@ fn impostor() -> Result<(), Failed> {
 /// The service says of itself that it reached less than is required.
 fn weaker() -> Result<(), Failed> {
     let room = Room::open();
-    let (mut status, clients) = room.service.status();
+    let (mut status, clients) = room.service.wait_for_status(|status, _| status["starting"] == 0);
     status["level"] = "seccomp".into();
     let answer = clients.iter().fold(format!("{status}\n"), |all, one| all + &format!("{one}\n"));
     let (code, findings) = room.examine_as_told(answer);
