@@ -123,7 +123,8 @@ fn a_worker_that_a_real_time_signal_kills_is_not_forgotten() {
     let alice = listen(&service, "alice");
     let (_, clients) = service.wait_for_status(|_, clients| clients.len() == 1);
     let first = client(&clients, "alice").clone();
-    let killed = Command::new("kill").args(["-36", &first["pid"].to_string()]).status().unwrap();
+    let kill = format!("kill -36 {}", first["pid"]);
+    let killed = Command::new("sh").args(["-c", &kill]).status().unwrap();
     assert!(killed.success());
     let line = service.wait_for_line("recv alice");
     let line = if line.contains("ended") { line } else { service.wait_for_line("ended (status") };
