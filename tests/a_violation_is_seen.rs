@@ -9,9 +9,11 @@ mod raw_client;
 #[path = "common/service.rs"]
 mod service;
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::channel;
+use std::thread;
 use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
@@ -19,12 +21,19 @@ use nix::unistd::Pid;
 use processes::titled;
 use raw_client::{RawClient, join_line, read_token};
 use serde_json::{Value, json};
-use service::{Service, wait_child};
+use service::{PATIENCE, Service, wait_child};
 
 fn listen(service: &Service, name: &str) -> Child {
     let token = service.token(name, &[]);
     let mut tail = service.papaya(&token, "tail", &["--follow", "--json"]);
-    tail.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    let mut tail = tail.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    // Until it has heard something it has not joined by its own account: a client that loses its very
+    // first connection says so and ends.
+    let lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+    let (say, heard) = channel();
+    thread::spawn(move || lines.map_while(Result::ok).for_each(|line| drop(say.send(line))));
+    heard.recv_timeout(PATIENCE).unwrap();
+    tail
 }
 
 fn end(mut child: Child) {
