@@ -45,7 +45,8 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 
 work=$(mktemp -d "${tree:+$tree}/tmp/papaya-levels.XXXXXX")
-trap 'rm -rf "$work"' EXIT
+# A test that was killed may leave a log that can only grow.
+trap 'chattr -R -f -a "$work" 2>/dev/null || true; rm -rf "$work" || true' EXIT
 chmod 755 "$work"
 logs=${logs:-$work/logs}
 mkdir -p "$logs"
