@@ -57,7 +57,7 @@ fi
 
 # Nothing is written to the tree, and the tests' files are on a real disk.
 work=$(mktemp -d /var/tmp/papaya-libc.XXXXXX)
-trap 'umount -l "$work/root" 2>/dev/null; rm -rf "$work"' EXIT
+trap 'umount -l "$work/root" 2>/dev/null || true; rm -rf "$work" || true' EXIT
 if [ -z "$list" ]; then
     list=$work/list
     "$here/tests/executables.sh" >"$list"
