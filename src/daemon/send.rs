@@ -131,7 +131,7 @@ impl Send {
             last: None,
         };
         confine::enter(Role::Send, &start.sandbox.context())?;
-        // RECV's filter does not let these go, so that nothing can take their places there.
+        // Only now, so that nothing that was opened since took their places.
         close(&[policy::recv::KEEPER, policy::recv::BELL])?;
         Ok((send, start.welcome))
     }

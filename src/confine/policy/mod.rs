@@ -192,8 +192,8 @@ pub const fn descriptor(
 /// Limits of a role's resources (setrlimit(2)), soft and hard alike; `None`: as it was started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Limits {
-    /// Whether it may start processes. Where it may, their number is the service manager's matter:
-    /// the kernel counts a user's processes, not a role's.
+    /// Whether it may start processes. Where it may, the launcher has limited their number as root,
+    /// for the whole user: the kernel counts a user's processes, not a role's.
     pub processes: bool,
     /// Number one above the highest descriptor. With `None` it is `Context::descriptors`.
     pub descriptors: Option<u64>,

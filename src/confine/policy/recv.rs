@@ -140,7 +140,8 @@ mod rules {
             )],
             "SEND listens to the bell; set before its own filter",
         ),
-        // Not the lowest: nothing that is received must take the place of what was there before.
+        // This stage's own. The later stages' rules, which are in its filter too, close the lowest
+        // as well: what is received could take such a place, and gains nothing there.
         allow("close", &[fd_range(LOG_APPEND, LAST)], "each of the two closes what is the other's"),
         // Tightening: each of these can only take something away from this process.
         allow(
