@@ -2,6 +2,7 @@
 //! `main` prints. Every layer below has an error type of its own and converts it here.
 
 use std::fmt;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// The exit codes that scripts may rely on (a subset of sysexits(3)).
@@ -24,6 +25,28 @@ pub enum Exit {
     Refused = 77,
     /// The configuration is wrong (`EX_CONFIG`).
     Config = 78,
+}
+
+/// Prints on stdout. Whoever closed the pipe has read enough, which is no error.
+///
+/// # Errors
+/// The text cannot be written.
+pub fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    written(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+/// What becomes of an output: whoever closed the pipe has read enough.
+///
+/// # Errors
+/// Any other problem than a closed pipe.
+pub fn written(result: io::Result<()>) -> Result<(), Failure> {
+    match result {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Exit::CannotCreate, format!("cannot write the output: {e}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Why a program ends without success: a sentence for a person, and a code for a script.

@@ -12,6 +12,9 @@
 //!   parsers.
 //! - [`sys`]: the only unsafe code.
 
+// It panics when nobody reads any more; `exit::print` does not.
+#![deny(clippy::print_stdout)]
+
 pub mod admin;
 pub mod client;
 pub mod config;

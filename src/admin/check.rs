@@ -17,7 +17,7 @@ use serde_json::json;
 use crate::config::keys::{Effect, KEYS};
 use crate::config::{self, Config, ConfigError, Level, Place, Source};
 use crate::confine;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, written};
 use crate::visible::{visible, visible_json};
 
 /// The host key in the state directory.
@@ -48,13 +48,8 @@ pub fn check(file: &Path, out: &mut dyn Write, json: bool) -> Result<Exit, Failu
         let show = if json { problem_json } else { problem_text };
         problems.iter().try_for_each(|problem| writeln!(out, "{}", show(problem)))
     };
-    match printed {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(Exit::CannotCreate, format!("cannot write the output: {e}")))
-        }
-        _ if problems.is_empty() => Ok(Exit::Ok),
-        _ => Ok(Exit::Config),
-    }
+    written(printed)?;
+    Ok(if problems.is_empty() { Exit::Ok } else { Exit::Config })
 }
 
 /// Prints the configuration that counts, with the place where each value stands and what a change
@@ -71,12 +66,8 @@ pub fn print(file: &Path, out: &mut dyn Write, json: bool) -> Result<Exit, Failu
             (problems.iter().map(|problem| show(problem) + "\n").collect(), Exit::Config)
         }
     };
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(Exit::CannotCreate, format!("cannot write the output: {e}")))
-        }
-        _ => Ok(exit),
-    }
+    written(out.write_all(text.as_bytes()).and_then(|()| out.flush()))?;
+    Ok(exit)
 }
 
 fn effective(config: &Config, sources: &[Source], json: bool) -> String {

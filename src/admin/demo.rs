@@ -21,7 +21,7 @@ use nix::unistd::{User, geteuid};
 use crate::client::join;
 use crate::confine;
 use crate::daemon::launcher::control::{Caller, Request};
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, print};
 use crate::sys::{self, signal};
 use crate::token::Token;
 
@@ -45,7 +45,7 @@ pub fn run(demo: &Demo) -> Result<(), Failure> {
     let room = Room::open()?;
     let interactive = !demo.script && std::io::stdin().is_terminal();
     let (yours, guests) = (room.token("you")?, room.token("guest")?);
-    room.introduce(interactive);
+    room.introduce(interactive)?;
     // The person is in a process of its own, so that this one can tidy up whatever ends it.
     let server = room.address.to_string();
     let status = in_child(|| {
@@ -177,12 +177,14 @@ impl Room {
             .map_err(|_| failed(String::from_utf8_lossy(&made.stderr).trim_end().to_owned()))
     }
 
-    fn introduce(&self, interactive: bool) {
-        println!("A room on {}, for this demo only.", self.address);
-        println!("Its service: {}.", self.sandbox);
-        if interactive {
-            println!("You are in it as \"you\"; Ctrl-D or /quit leaves and removes everything.");
-        }
+    fn introduce(&self, interactive: bool) -> Result<(), Failure> {
+        let leave = "You are in it as \"you\"; Ctrl-D or /quit leaves and removes everything.\n";
+        print(&format!(
+            "A room on {}, for this demo only.\nIts service: {}.\n{}",
+            self.address,
+            self.sandbox,
+            if interactive { leave } else { "" }
+        ))
     }
 
     /// Tells how a second person gets in.
@@ -193,10 +195,12 @@ impl Room {
         options.write(true).create_new(true).mode(0o600);
         let mut file = options.open(&path).map_err(|e| cannot_write(&path, &e))?;
         writeln!(file, "{}", *token.encode()).map_err(|e| cannot_write(&path, &e))?;
-        println!("A second person, in another terminal of yours:");
-        println!("  papaya join --server {} --token-file {}", self.address, path.display());
-        println!();
-        Ok(())
+        print(&format!(
+            "A second person, in another terminal of yours:\n  \
+             papaya join --server {} --token-file {}\n\n",
+            self.address,
+            path.display()
+        ))
     }
 }
 

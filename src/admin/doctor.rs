@@ -28,7 +28,7 @@ use serde_json::json;
 
 use super::cli::Configured;
 use crate::config::Config;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, written};
 use crate::visible::visible;
 
 /// A running service changes: a client comes, RECV is not confined yet. What differs only at
@@ -94,13 +94,7 @@ pub fn run(options: &Doctor) -> Result<Exit, Failure> {
     let mut findings = look_until_calm(&config)?;
     findings.extend(operator::check(&config, &service::Service::ask(&config)?));
     let mut out = io::stdout().lock();
-    match print(&mut out, &findings, options.json) {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
-            let message = format!("cannot write the output: {e}");
-            return Err(Failure::new(Exit::CannotCreate, message));
-        }
-        _ => {}
-    }
+    written(print(&mut out, &findings, options.json))?;
     let differs = |f: &Finding| matches!(f.outcome, Outcome::Differs { .. });
     Ok(if findings.iter().any(differs) { Exit::Refused } else { Exit::Ok })
 }

@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use serde_json::json;
 
 use crate::config::Config;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, written};
 use crate::room::lines::Lines;
 use crate::room::log::{LogError, Reader, open_for_reading};
 use crate::room::offset::Offset;
@@ -160,11 +160,7 @@ impl Stop {
                 Exit::BadData,
                 format!("{error}: take an \"offset\" that export --json prints"),
             )),
-            // Whoever read the output has seen enough.
-            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Ok),
-            Self::Output(error) => {
-                Err(Failure::new(Exit::CannotCreate, format!("cannot write the output: {error}")))
-            }
+            Self::Output(error) => written(Err(error)).map(|()| Exit::Ok),
         }
     }
 }

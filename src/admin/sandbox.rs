@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::confine::policy::{self, Descriptor, Limits, Row};
 use crate::confine::{Level, Role};
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, written};
 
 /// What to do with the policies.
 #[derive(Subcommand, Debug)]
@@ -78,16 +78,6 @@ pub fn run(action: &Action) -> Result<Exit, Failure> {
 
 fn roles(only: Option<Role>) -> impl Iterator<Item = Role> {
     Role::ALL.into_iter().filter(move |role| only.is_none_or(|wanted| wanted == *role))
-}
-
-/// Whoever closed the pipe has read enough.
-fn written(result: io::Result<()>) -> Result<(), Failure> {
-    match result {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(Exit::CannotCreate, format!("cannot write the output: {e}")))
-        }
-        _ => Ok(()),
-    }
 }
 
 fn show(out: &mut dyn Write, role: Role, as_json: bool) -> io::Result<()> {

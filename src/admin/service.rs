@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::cli::Configured;
 use crate::config::Config;
 use crate::daemon::launcher::control::{Caller, Request};
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, print};
 
 /// Options of `papayad status`.
 #[derive(Args, Debug)]
@@ -41,27 +41,28 @@ pub struct Kick {
 /// No service is running, or it does not answer.
 pub fn status(options: &Status) -> Result<(), Failure> {
     let config = options.configured.load()?;
-    let answer = request(&config, &Request::Status).inspect_err(|_| {
-        if options.prometheus {
-            print!("{}", prometheus::down());
+    let answer = match request(&config, &Request::Status) {
+        Ok(answer) => answer,
+        Err(failure) => {
+            if options.prometheus {
+                print(&prometheus::down())?;
+            }
+            return Err(failure);
         }
-    })?;
+    };
     let mut lines = answer.lines().filter_map(|l| serde_json::from_str::<Value>(l).ok());
     let mut service = lines.next().ok_or_else(|| {
         Failure::new(Exit::Unavailable, "the service's answer is not understood; is it as new?")
     })?;
     let mut clients: Vec<Value> = lines.collect();
     measured::add(&config, &mut service, &mut clients);
-    if options.prometheus {
-        print!("{}", prometheus::page(&service, &clients));
+    print(&if options.prometheus {
+        prometheus::page(&service, &clients)
     } else if options.json {
-        println!("{service}");
-        clients.iter().for_each(|client| println!("{client}"));
+        std::iter::once(&service).chain(&clients).map(|object| format!("{object}\n")).collect()
     } else {
-        print_service(&service);
-        print_clients(&clients);
-    }
-    Ok(())
+        service_text(&service) + &clients_text(&clients)
+    })
 }
 
 /// A column of the table: its head, its width, and what stands in it.
@@ -82,18 +83,15 @@ const COLUMNS: [Column; 12] = [
     ("NAME", 0, |client| format!("{} {}", text(client, "name"), text(client, "address"))),
 ];
 
-fn print_clients(clients: &[Value]) {
-    let line = |cells: Vec<String>| {
+fn clients_text(clients: &[Value]) -> String {
+    let line = |cell: &dyn Fn(&Column) -> String| {
         let cells =
-            cells.iter().zip(COLUMNS).map(|(cell, (_, width, _))| format!("{cell:>width$}"));
-        println!("{}", cells.collect::<Vec<_>>().join(" "));
+            COLUMNS.iter().map(|column| format!("{:>width$}", cell(column), width = column.1));
+        cells.collect::<Vec<_>>().join(" ") + "\n"
     };
-    if !clients.is_empty() {
-        line(COLUMNS.iter().map(|(head, ..)| (*head).to_owned()).collect());
-    }
-    for client in clients {
-        line(COLUMNS.iter().map(|(_, _, cell)| cell(client)).collect());
-    }
+    let head = (!clients.is_empty()).then(|| line(&|(head, ..)| (*head).to_owned()));
+    let rows = clients.iter().map(|client| line(&|(_, _, cell)| cell(client)));
+    head.into_iter().chain(rows).collect()
 }
 
 /// Bytes in at most five characters.
@@ -122,9 +120,11 @@ fn seconds(value: &Value) -> String {
     value.as_f64().map_or("-".into(), |seconds| format!("{seconds:.2}s"))
 }
 
-fn print_service(service: &Value) {
-    println!(
-        "papayad {} (pid {}), up {} s, door {}, {} clients, {} starting, {} tokens",
+fn service_text(service: &Value) -> String {
+    let mut shown = format!(
+        "papayad {} (pid {}), up {} s, door {}, {} clients, {} starting, {} tokens\n\
+         room {} on {}\n\
+         {}\n",
         text(service, "version"),
         text(service, "pid"),
         text(service, "uptime_seconds"),
@@ -132,13 +132,14 @@ fn print_service(service: &Value) {
         text(service, "clients"),
         text(service, "starting"),
         text(service, "tokens"),
+        text(service, "room"),
+        text(service, "addresses"),
+        text(service, "sandbox"),
     );
-    println!("room {} on {}", text(service, "room"), text(service, "addresses"));
-    println!("{}", text(service, "sandbox"));
     let (counters, refusals) = (&service["counters"], &service["counters"]["refusals"]);
-    println!(
-        "since its start: {} messages, {} joins; refused: {} without a token, {} with a bad one, {} too slow; \
-         {} penalties, {} violations",
+    shown += &format!(
+        "since its start: {} messages, {} joins; refused: {} without a token, {} with a bad one, \
+         {} too slow; {} penalties, {} violations\n",
         text(counters, "messages"),
         text(counters, "joins"),
         text(refusals, "no_token"),
@@ -149,18 +150,19 @@ fn print_service(service: &Value) {
     );
     if !service["unsealed_since"].is_null() {
         let since = text(service, "unsealed_since");
-        println!("the log was unsealed by hand at {since}; `papayad log seal` seals it");
+        shown += &format!("the log was unsealed by hand at {since}; `papayad log seal` seals it\n");
     }
     for seen in service["violations"].as_array().into_iter().flatten() {
-        println!("{}", violation(seen));
+        shown += &violation(seen);
     }
+    shown
 }
 
 /// One of the newest violations.
 fn violation(seen: &Value) -> String {
     let told = |key: &str| if seen[key].is_null() { "-".to_owned() } else { text(seen, key) };
     format!(
-        "violation {} by {} of {} {}, process {}: {}",
+        "violation {} by {} of {} {}, process {}: {}\n",
         told("time"),
         told("role"),
         told("name"),
@@ -211,12 +213,13 @@ pub fn resume(configured: &Configured) -> Result<(), Failure> {
 
 fn simple(configured: &Configured, asked: &Request) -> Result<(), Failure> {
     let answer = request(&configured.load()?, asked)?;
-    match answer.strip_prefix("error: ") {
-        Some(problem) => Err(Failure::new(Exit::Unavailable, problem.trim_end())),
-        None => {
-            print!("{}", crate::visible::visible_lines(&answer, 0));
-            Ok(())
-        }
+    let failed = |exit, problem: &str| Err(Failure::new(exit, problem.trim_end()));
+    if let Some(problem) = answer.strip_prefix("error: ") {
+        failed(Exit::Unavailable, problem)
+    } else if let Some(problem) = answer.strip_prefix("unknown: ") {
+        failed(Exit::BadData, problem)
+    } else {
+        print(&crate::visible::visible_lines(&answer, 0))
     }
 }
 

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::confine::identity::{self, IdentityError};
 use crate::daemon::launcher::control::{Caller, Request};
 use crate::daemon::launcher::prepare;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, print};
 use crate::state::tokens::{self, Entry, Hasher, Standing, Successor, Tokens, TokensError};
 use crate::state::{StateDir, StateError, hostkey};
 use crate::token::{Name, Role, SECRET_LEN, Secret, Token, TokenId};
@@ -250,23 +250,21 @@ fn open(config: &Config) -> Result<StateDir, Failure> {
 fn list(config: &Config, json: bool) -> Result<(), Failure> {
     let tokens = Tokens::load(&open(config)?).map_err(state)?;
     let now = Timestamp::now();
-    if !json {
-        println!(
-            "{:<16}  {:<16} {:<9} {:<8} {:<20}  EXPIRES",
-            "ID", "NAME", "ROLE", "STATE", "CREATED"
-        );
-    }
-    for entry in tokens.entries() {
+    let row = |entry: &Entry| {
         if json {
-            println!("{}", to_json(entry, now));
-        } else {
-            let standing = standing(entry, now);
-            let expires = entry.expires.map_or("never".to_owned(), |end| format!("{end:.0}"));
-            let (id, name, role) = (entry.id, entry.name.as_str(), entry.role.to_string());
-            println!("{id}  {name:<16} {role:<9} {standing:<8} {:<20.0}  {expires}", entry.created);
+            return format!("{}\n", to_json(entry, now));
         }
-    }
-    Ok(())
+        let standing = standing(entry, now);
+        let expires = entry.expires.map_or("never".to_owned(), |end| format!("{end:.0}"));
+        let (id, name, role) = (entry.id, entry.name.as_str(), entry.role.to_string());
+        format!("{id}  {name:<16} {role:<9} {standing:<8} {:<20.0}  {expires}\n", entry.created)
+    };
+    let head = format!(
+        "{:<16}  {:<16} {:<9} {:<8} {:<20}  EXPIRES\n",
+        "ID", "NAME", "ROLE", "STATE", "CREATED"
+    );
+    let head = (!json).then_some(head);
+    print(&head.into_iter().chain(tokens.entries().iter().map(row)).collect::<String>())
 }
 
 fn standing(entry: &Entry, now: Timestamp) -> &'static str {

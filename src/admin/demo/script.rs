@@ -45,8 +45,7 @@ pub fn play(server: &str, you: &Token, guest: &Token) -> Result<(), Failure> {
     }
     output.flush()?;
     sessions.into_iter().for_each(Session::leave);
-    println!("Both heard every line; the room is closed and removed.");
-    Ok(())
+    crate::exit::print("Both heard every line; the room is closed and removed.\n")
 }
 
 /// Waits until `text` is heard; shows it if there is an output.
