@@ -223,7 +223,7 @@ fn kick_ends_the_sessions_of_a_name_or_one_process() {
     assert_eq!(bye(&mut carol).0, ByeReason::Kicked);
     room.service.wait_for_status(|_, clients| clients.len() == 2);
     let nobody = room.service.admin(&["kick", "dave"]);
-    assert_eq!(nobody.status.code(), Some(69));
+    assert_eq!(nobody.status.code(), Some(65));
     assert!(String::from_utf8_lossy(&nobody.stderr).contains("dave"));
     room.talk();
 }

@@ -150,7 +150,7 @@ impl Supervisor {
             self.doom(*id, KICKED);
         }
         match meant.len() {
-            0 => format!("error: nobody here has the name or process id {whom:?}\n"),
+            0 => format!("unknown: nobody here has the name or process id {whom:?}\n"),
             n => {
                 let text = format!("{whom} was kicked ({n} sessions)");
                 self.log(Severity::Notice, &text);
