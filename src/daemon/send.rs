@@ -144,13 +144,16 @@ impl Send {
         }
         loop {
             // The bell's flag is cleared before the log is drained, so a ring that comes after
-            // the last read is still seen by the wait.
+            // the last read is still seen: by the wait, or, if it came while a frame waited for
+            // the client, by the flag. So is a SIGTERM that came then.
             signal::take(Signal::SIGUSR1);
-            while self.log_bytes()? {
+            while self.log_bytes()? && self.log.is_behind() {
                 self.hear_recv()?;
             }
-            self.wait(PollFlags::empty())?;
-            self.hear_recv()?;
+            let woken = self.last.is_some() || signal::pending(Signal::SIGUSR1);
+            if woken || self.wait(PollFlags::empty())? {
+                self.hear_recv()?;
+            }
         }
     }
 
@@ -217,8 +220,9 @@ impl Send {
         Ok(())
     }
 
-    /// Sleeps until the bell rings, RECV speaks, or (if asked for) the client takes bytes again.
-    fn wait(&mut self, client: PollFlags) -> Result<(), End> {
+    /// Sleeps until the bell rings, RECV speaks, or (if asked for) the client takes bytes again;
+    /// whether RECV has something to say, or a last word is due.
+    fn wait(&mut self, client: PollFlags) -> Result<bool, End> {
         let limit =
             self.last.as_ref().map(|(_, end)| end.saturating_duration_since(Instant::now()));
         if limit.is_some_and(|l| l.is_zero()) {
@@ -243,7 +247,7 @@ impl Send {
             let bye = super::recv::shutdown_bye();
             self.last = Some((bye.encode().to_string(), Instant::now() + LAST_WORD));
         }
-        Ok(())
+        Ok(self.last.is_some() || signal::ready(&fds[0]))
     }
 
     /// Delivers RECV's control lines; ends after the last one.

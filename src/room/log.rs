@@ -271,7 +271,7 @@ impl Reader {
     pub fn read(&mut self, buf: &mut [u8]) -> Result<Option<(Offset, usize)>, LogError> {
         let (at, behind) = (self.position, self.behind);
         let (filled, size) = self.locked(behind, |log| {
-            let filled = read_at(log, buf, at)?;
+            let filled = read_once(log, buf, at)?;
             // Only a read that gives nothing can be beyond the end.
             Ok((filled, if filled == 0 { size_of(log)? } else { at.0 }))
         })?;
@@ -286,6 +286,12 @@ impl Reader {
         };
         self.position = at.plus(whole);
         Ok((whole > 0).then_some((at, whole)))
+    }
+
+    /// Whether the last read had no room for all that was there, or there was none yet: the next
+    /// one need not wait for the bell.
+    pub fn is_behind(&self) -> bool {
+        self.behind
     }
 
     /// The log's size in bytes; its last line may be torn.
@@ -354,16 +360,25 @@ pub(super) fn size_of(log: &OwnedFd) -> Result<u64, LogError> {
 pub(super) fn read_at(log: &impl AsFd, buf: &mut [u8], at: Offset) -> Result<usize, LogError> {
     let mut filled = 0;
     while filled < buf.len() {
-        let Ok(from) = i64::try_from(at.plus(filled).0) else { break };
-        match nix::sys::uio::pread(log, &mut buf[filled..], from) {
-            Ok(0) => break,
-            Ok(n) => filled += n,
-            // A regular file is read without waiting: nothing to give up.
-            Err(Errno::EINTR) => {}
-            Err(errno) => return Err(call("read", LOG, errno)),
+        match read_once(log, &mut buf[filled..], at.plus(filled))? {
+            0 => break,
+            n => filled += n,
         }
     }
     Ok(filled)
+}
+
+/// Reads what one call gives. Less than `buf` has room for means the end of the file, where no
+/// signal can cut the call short (read(2)): SEND has all of its own blocked.
+fn read_once(log: &impl AsFd, buf: &mut [u8], at: Offset) -> Result<usize, LogError> {
+    let Ok(from) = i64::try_from(at.0) else { return Ok(0) };
+    loop {
+        match nix::sys::uio::pread(log, &mut *buf, from) {
+            // A regular file is read without waiting: nothing to give up.
+            Err(Errno::EINTR) => {}
+            read => return read.map_err(|errno| call("read", LOG, errno)),
+        }
+    }
 }
 
 fn lock_error(file: &'static str, errno: Errno) -> LogError {
