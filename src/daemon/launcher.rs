@@ -6,6 +6,7 @@
 //! that a client sent, and holds no key.
 
 mod activation;
+mod bell;
 pub mod control;
 mod counters;
 mod journal;

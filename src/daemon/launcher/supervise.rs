@@ -20,6 +20,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, getpid};
 
+use super::bell::Bell;
 use super::control::Request;
 use super::counters::Counters;
 use super::journal::Journal;
@@ -51,9 +52,6 @@ const LAST_KILLS: Duration = Duration::from_millis(300);
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// A listener that lived this long is not one that crashes at once.
 const SETTLED: Duration = Duration::from_secs(30);
-/// How long the bell rests after a ring, for each worker and at most: about what waking one costs.
-const BELL_REST: Duration = Duration::from_micros(20);
-const BELL_REST_MAX: Duration = Duration::from_millis(20);
 /// How often the bell's pipe is read at once: that empties a full one.
 const BELL_READS: usize = 16;
 /// Room for a title that names a client: `papayad: recv NAME [ADDRESS]:PORT`.
@@ -116,9 +114,7 @@ pub struct Supervisor {
     /// What the listener could not be told yet; bounded by the number of workers.
     untold: VecDeque<ToListener>,
     locks: Locks,
-    bell_rests_until: Instant,
-    /// The bell has to be rung although nobody pulled it.
-    bell_due: bool,
+    bell: Bell,
     /// More children may be there to reap.
     reap_due: bool,
     tokens: u32,
@@ -171,8 +167,7 @@ impl Supervisor {
             next_id: WorkerId(1),
             untold: VecDeque::new(),
             locks: Locks::open(files),
-            bell_rests_until: Instant::now(),
-            bell_due: false,
+            bell: Bell::new(Instant::now()),
             reap_due: false,
             tokens,
             confined: None,
@@ -323,8 +318,7 @@ impl Supervisor {
         // Once that is over, what is left to wait for is the end of those who were killed.
         let stop = self.stop.as_ref();
         let stop = stop.map(|(end, _)| if *end > now { *end } else { *end + LAST_KILLS });
-        let bell_rests = self.bell_rests_until > now;
-        let bell = (bell_rests || self.bell_due).then_some(self.bell_rests_until);
+        let bell = self.bell.due(now);
         let violations = self.violations.next_due();
         let (control, manager) = (self.plumbing.control.next_due(), self.manager.next_due());
         let doomed = self.doomed.first().map(|(end, _)| *end);
@@ -336,7 +330,7 @@ impl Supervisor {
         let mut fds = vec![
             PollFd::new(
                 self.plumbing.bell.0.as_fd(),
-                if bell_rests { PollFlags::empty() } else { read },
+                if self.bell.is_awake(now) { read } else { PollFlags::empty() },
             ),
             PollFd::new(self.plumbing.report.0.as_fd(), read),
         ];
@@ -357,31 +351,26 @@ impl Supervisor {
         self.journal.line(severity, &format!("launcher: {text}"));
     }
 
-    /// One ring for all that was written since the last one: only SENDs listen. The first one is
-    /// immediate; the next waits a moment that grows with the number of listeners, since each ring
-    /// wakes them all: so the bell takes at most a part of the machine, whoever pulls it.
+    /// One ring for all that was written since the last one: only SENDs listen. When, says [`Bell`].
     fn ring(&mut self) {
         let now = Instant::now();
-        if now < self.bell_rests_until {
+        if !self.bell.is_awake(now) {
             return;
         }
-        let mut rung = std::mem::take(&mut self.bell_due);
         let mut buffer = [0u8; 4096];
         // As much as a pipe can hold, and not what is written meanwhile.
         for _ in 0..BELL_READS {
             let Ok(length) = nix::unistd::read(&self.plumbing.bell.0, &mut buffer) else { break };
-            rung |= length > 0;
+            self.bell.pulled(length);
             let messages = buffer[..length].iter().filter(|byte| **byte == bell::MESSAGE).count();
             self.counters.messages += messages as u64;
             if length < buffer.len() {
                 break;
             }
         }
-        if rung {
+        if self.bell.ring(now, self.workers.len()) {
             // Process 0 is this process group. The keeper, of another user, is left out.
             let _ = kill(Pid::from_raw(0), Signal::SIGUSR1);
-            let rest = BELL_REST * u32::try_from(self.workers.len()).unwrap_or(u32::MAX);
-            self.bell_rests_until = now + rest.min(BELL_REST_MAX);
         }
     }
 
@@ -513,7 +502,7 @@ impl Supervisor {
         }
         self.untold.push_back(ToListener::Ended(id, verdict));
         // It may have ended between its last record and the bell.
-        self.bell_due |= worker.member.is_some();
+        self.bell.pulled(worker.member.is_some().into());
     }
 
     /// It is logged once the kernel has told which call it was.

@@ -163,7 +163,7 @@ impl Supervisor {
     pub(super) fn pruned(&mut self, to: Offset, who: &str) -> String {
         let text = format!("{who} removed everything before offset {to} from the log");
         self.log(Severity::Notice, &text);
-        self.bell_due = true;
+        self.bell.pulled(1);
         if self.tell_keeper(&ToKeeper::Pruned { to }) {
             "the service knows\n".into()
         } else {
