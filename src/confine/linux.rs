@@ -21,6 +21,7 @@ use super::filter::Filter;
 use super::policy;
 use super::{ConfineError, Context, Level, Report, Role};
 use crate::sys::confine_linux as sys;
+use crate::sys::memory::give_back;
 
 /// Where the dynamic loader looks up its libraries' places; without it, it searches directories.
 const LOADER_CACHE: &str = "/etc/ld.so.cache";
@@ -49,8 +50,8 @@ pub(super) fn enter(role: Role, context: &Context<'_>) -> Result<Report, Confine
         // Before the filter: it knows no calls for a process that has to say why it ends.
         return Err(ConfineError::Weaker { role, require: context.require, reached: level });
     }
-    load(role, &filter)?;
-    Ok(Report { role, level, landlock, memory_sealed, calls: filter.calls() })
+    let calls = load(role, filter)?;
+    Ok(Report { role, level, landlock, memory_sealed, calls })
 }
 
 /// See [`super::limit_rights`]: filters check numbers here, and what was open is open.
@@ -72,8 +73,8 @@ fn tighten(role: Role, context: &Context<'_>) -> Result<Report, ConfineError> {
         .ok_or(ConfineError::Misused { role, what: "needs the report of the stage before it" })?;
     let filter = compile(role)?;
     super::limit(role, context)?;
-    load(role, &filter)?;
-    Ok(Report { role, calls: filter.calls(), ..earlier.clone() })
+    let calls = load(role, filter)?;
+    Ok(Report { role, calls, ..earlier.clone() })
 }
 
 fn compile(role: Role) -> Result<Filter, ConfineError> {
@@ -81,8 +82,13 @@ fn compile(role: Role) -> Result<Filter, ConfineError> {
         .map_err(|e| ConfineError::step(role, "compile its seccomp filter", e))
 }
 
-fn load(role: Role, filter: &Filter) -> Result<(), ConfineError> {
-    filter.load().map_err(|e| ConfineError::step(role, "load its filter", e))
+/// The filter is in the kernel then, and its memory is given back. How many calls it knows.
+fn load(role: Role, filter: Filter) -> Result<usize, ConfineError> {
+    filter.load().map_err(|e| ConfineError::step(role, "load its filter", e))?;
+    let calls = filter.calls();
+    drop(filter);
+    give_back();
+    Ok(calls)
 }
 
 /// What the parts amount to.

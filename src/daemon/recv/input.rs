@@ -1,7 +1,7 @@
 //! From the client's bytes to lines: ciphertext frames in, plaintext lines out, in two buffers of
 //! fixed size. Holds no descriptor.
 
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
 use crate::wire::cipher::Opener;
 use crate::wire::frame::{HEADER, MAX_CIPHERTEXT, MAX_PLAINTEXT, next_frame};
@@ -20,7 +20,10 @@ pub struct Input {
     opener: Opener,
     sealed: Vec<u8>,
     sealed_length: usize,
-    plain: Zeroizing<Vec<u8>>,
+    /// How far each buffer was ever used: beyond that there is nothing to wipe, and no memory yet.
+    sealed_used: usize,
+    plain: Vec<u8>,
+    plain_used: usize,
     plain_start: usize,
     plain_length: usize,
     line_max: usize,
@@ -33,7 +36,9 @@ impl Input {
             opener,
             sealed: vec![0; HEADER + MAX_CIPHERTEXT],
             sealed_length: 0,
-            plain: Zeroizing::new(vec![0; line_max + MAX_PLAINTEXT]),
+            sealed_used: 0,
+            plain: vec![0; line_max + MAX_PLAINTEXT],
+            plain_used: 0,
             plain_start: 0,
             plain_length: 0,
             line_max,
@@ -48,9 +53,13 @@ impl Input {
     /// Wipes everything, the key included, in a process that must not have it.
     pub fn forget(&mut self) {
         self.opener = Opener::new([0; 32]);
-        self.plain.zeroize();
-        self.sealed.zeroize();
+        self.wipe();
         (self.sealed_length, self.plain_start, self.plain_length) = (0, 0, 0);
+    }
+
+    fn wipe(&mut self) {
+        self.plain[..self.plain_used].zeroize();
+        self.sealed[..self.sealed_used].zeroize();
     }
 
     /// Where the next bytes from the client belong; see [`Input::has_space`].
@@ -61,6 +70,7 @@ impl Input {
     /// So many bytes were put into [`Input::space`].
     pub fn filled(&mut self, length: usize) {
         self.sealed_length = (self.sealed_length + length).min(self.sealed.len());
+        self.sealed_used = self.sealed_used.max(self.sealed_length);
     }
 
     /// Opens one whole frame, if there is one and its text has room; says whether it did.
@@ -81,6 +91,7 @@ impl Input {
         self.plain[self.plain_length..end].copy_from_slice(text);
         text.zeroize();
         self.plain_length = end;
+        self.plain_used = self.plain_used.max(end);
         self.sealed.copy_within(length..self.sealed_length, 0);
         self.sealed_length -= length;
         Ok(true)
@@ -109,6 +120,12 @@ impl Input {
             None if text.len() > self.line_max => Err(InputError::LongLine),
             None => Ok(None),
         }
+    }
+}
+
+impl Drop for Input {
+    fn drop(&mut self) {
+        self.wipe();
     }
 }
 
