@@ -61,8 +61,14 @@ impl Tracee {
 
     /// A seized process that is about to stop, or has; it goes on with these registers.
     fn stopped(pid: Pid, registers: Option<user_regs_struct>) -> Self {
-        let stop = wait(pid);
-        assert!(matches!(stop, WaitStatus::PtraceEvent(..)), "{stop:?}");
+        loop {
+            match wait(pid) {
+                WaitStatus::PtraceEvent(..) => break,
+                // The bell may ring just before it stops.
+                WaitStatus::Stopped(_, signal) => ptrace::cont(pid, signal).unwrap(),
+                other => panic!("{other:?}"),
+            }
+        }
         if let Some(registers) = registers {
             ptrace::setregs(pid, registers).unwrap();
         }
