@@ -102,6 +102,25 @@ pub fn become_forever(ids: &Ids) -> Result<(), IdentityError> {
     refuse_return()
 }
 
+/// Does `job` with another's effective ids, as root, and becomes root again: in a directory that the
+/// other may change, nothing is done with more than the other's rights. What `job` keeps is the right
+/// to make a file append-only, if it is there.
+///
+/// Must be called with a single thread.
+///
+/// # Errors
+/// The ids cannot be changed, or not back.
+pub fn acting_as<T>(other: &Ids, job: impl FnOnce() -> T) -> Result<T, Errno> {
+    let own = Ids { uid: Uid::effective(), gid: Gid::effective() };
+    setegid(other.gid)?;
+    let done = seteuid(other.uid).and_then(|()| {
+        os::keep_append_only();
+        let done = job();
+        seteuid(own.uid).map(|()| done)
+    });
+    setegid(own.gid).and(done)
+}
+
 /// Makes sure that a process which was not started as root cannot become it: gives up whatever
 /// capabilities it was started with, sets `no_new_privs`, reads back, and tries the way back.
 ///
@@ -193,6 +212,12 @@ mod os {
     }
 
     /// By number and not by name: the kernel may know capabilities that the crate does not.
+    /// The kernel clears the effective set with the user (capabilities(7)), not the permitted one.
+    pub(super) fn keep_append_only() {
+        // Without it the file system says why.
+        let _ = caps::raise(None, CapSet::Effective, Capability::CAP_LINUX_IMMUTABLE);
+    }
+
     pub(super) fn drop_bounding_set() -> Result<(), IdentityError> {
         for capability in 0..=HIGHEST_CAPABILITY {
             if sys::bounding_set_has(capability) == Some(true) {
@@ -259,6 +284,8 @@ mod os {
     pub(super) fn groups_are_dropped(groups: &[Gid], only: Gid) -> bool {
         groups.iter().all(|group| *group == only)
     }
+
+    pub(super) fn keep_append_only() {}
 
     pub(super) fn drop_bounding_set() -> Result<(), IdentityError> {
         Ok(())

@@ -15,7 +15,7 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, bind as bind_socket, setsockopt, socket,
     sockopt,
 };
-use nix::sys::stat::{FileStat, Mode, fstat};
+use nix::sys::stat::{FileStat, Mode, lstat};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{Gid, Pid, Uid, fchown, geteuid, getpid, getsid, pipe2, setsid};
 
@@ -173,16 +173,21 @@ fn directory(path: &Path, mode: u32, owner: Option<(Uid, Gid)>) -> Result<(), Fa
             return Err(Failure::new(Exit::CannotCreate, message));
         }
     };
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let look = |cause: Errno| {
         let message = format!("cannot use {}: {}", path.display(), cause.desc());
         Failure::new(Exit::CannotCreate, message)
     };
-    let fd = nix::fcntl::open(path, flags, Mode::empty()).map_err(look)?;
     if new && let Some((uid, gid)) = owner {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let fd = nix::fcntl::open(path, flags, Mode::empty()).map_err(look)?;
         fchown(&fd, Some(uid), Some(gid)).map_err(look)?;
     }
-    check_owner(path, &fstat(&fd).map_err(look)?, owner.map_or(geteuid(), |(uid, _)| uid))
+    // Not opened: root without the capability to override modes cannot open the keeper's.
+    let status = lstat(path).map_err(look)?;
+    if status.st_mode & libc::S_IFMT != libc::S_IFDIR {
+        return Err(look(Errno::ENOTDIR));
+    }
+    check_owner(path, &status, owner.map_or(geteuid(), |(uid, _)| uid))
 }
 
 fn check_owner(path: &Path, status: &FileStat, wanted: Uid) -> Result<(), Failure> {

@@ -10,10 +10,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
-use nix::unistd::{Uid, fchown, geteuid};
+use nix::unistd::{Uid, geteuid};
 
 use crate::config::Config;
-use crate::confine::identity::Ids;
+use crate::confine::identity::{self, Ids};
 use crate::room::log::LOG;
 use crate::sys::{self, append_only};
 
@@ -54,12 +54,21 @@ impl std::error::Error for SealError {}
 /// See [`SealError`]; the service runs without it.
 pub fn seal(config: &Config, keeper: Option<Ids>) -> Result<(), SealError> {
     let keeper = keeper.ok_or(SealError::NotRoot)?;
-    let directory = directory(config)?;
-    let log = match open(&directory) {
-        Err(SealError::Call(_, Errno::ENOENT)) => create(&directory, keeper)?,
-        other => other?,
-    };
-    change(&log, keeper.uid, true)
+    let log = identity::acting_as(&keeper, || {
+        let directory = directory(config)?;
+        let log = match open(&directory) {
+            Err(SealError::Call(_, Errno::ENOENT)) => create(&directory)?,
+            other => other?,
+        };
+        // A root without the capability to act on others' files, as in systemd/papayad.service,
+        // may do it as its owner; on FreeBSD only root itself may.
+        if cfg!(target_os = "linux") {
+            change(&log, keeper.uid, true)?;
+        }
+        Ok(log)
+    })
+    .map_err(|errno| SealError::Call("act as the keeper", errno))??;
+    if cfg!(target_os = "linux") { Ok(()) } else { change(&log, keeper.uid, true) }
 }
 
 /// Lets root cut or remove the log again.
@@ -129,15 +138,13 @@ fn open(directory: &impl AsFd) -> Result<OwnedFd, SealError> {
         .map_err(|errno| SealError::Call("open it", errno))
 }
 
-fn create(directory: &impl AsFd, keeper: Ids) -> Result<OwnedFd, SealError> {
+fn create(directory: &impl AsFd) -> Result<OwnedFd, SealError> {
     let how = OFlag::O_RDONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW;
     let mode = Mode::from_bits_truncate(0o640);
     let log = openat(directory, LOG, how | OFlag::O_CLOEXEC, mode)
         .map_err(|errno| SealError::Call("create it", errno))?;
-    fchown(&log, Some(keeper.uid), Some(keeper.gid))
-        // The umask may have taken bits away.
-        .and_then(|()| nix::sys::stat::fchmod(&log, mode))
-        .map_err(|errno| SealError::Call("give it to the keeper", errno))?;
+    // The umask may have taken bits away.
+    nix::sys::stat::fchmod(&log, mode).map_err(|errno| SealError::Call("set its mode", errno))?;
     Ok(log)
 }
 
