@@ -36,18 +36,23 @@ pub struct Around {
 }
 
 impl Around {
-    /// Looks at the files, and at the sockets of the service's network.
+    /// Looks at the files, and at the sockets of the networks that the service's can be in.
     pub fn look(service: &Service) -> Self {
         let file = |path: std::path::PathBuf| {
             fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
         };
-        let net = format!("/proc/{}/net", service.launcher());
-        let read = |name: &str| fs::read_to_string(format!("{net}/{name}")).unwrap_or_default();
+        // Sockets that the service manager opened are in its network, and so in ours, even if the
+        // service has one of its own; their inodes are the whole system's.
+        let (service_net, ours) = (format!("/proc/{}/net", service.launcher()), "/proc/self/net");
+        let read =
+            |net: &str, name: &str| fs::read_to_string(format!("{net}/{name}")).unwrap_or_default();
         let mut sockets = HashMap::new();
-        for table in [read("tcp"), read("tcp6")] {
-            sockets.extend(table.lines().skip(1).filter_map(tcp));
+        for net in [ours, &service_net] {
+            for table in [read(net, "tcp"), read(net, "tcp6")] {
+                sockets.extend(table.lines().skip(1).filter_map(tcp));
+            }
         }
-        sockets.extend(read("unix").lines().skip(1).filter_map(unix));
+        sockets.extend(read(&service_net, "unix").lines().skip(1).filter_map(unix));
         Self {
             sockets,
             directory: file(service.state.clone()),
