@@ -104,6 +104,8 @@ if [ -n "$logs" ]; then
     cp "$work/console" "$root/report" "$logs/"
 fi
 
+grep -q 'Reached target' "$work/console" ||
+    not_run "no tree can be booted here: $(tr -d '\r' <"$work/console" | tail -n 1)"
 missing=()
 for step in $steps end; do
     [ "$(grep -cxE "$step( ok)?" "$root/report")" -eq 1 ] || missing+=("$step")
