@@ -14,18 +14,19 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
 use processes::titled;
-use raw_client::{RawClient, read_token};
+use raw_client::{RawClient, connect, read_to_end, read_token};
 use serde_json::Value;
 use service::{Service, is_root};
 
 fn main() -> ExitCode {
     type Test = fn();
-    let tests: [(&str, Test, bool); 6] = [
+    let tests: [(&str, Test, bool); 7] = [
         ("numbers_are_those_of_the_conversation", numbers_are_true, true),
         ("every_message_is_counted_once_and_presence_is_not", every_message_is_counted, true),
         ("offset_lag_and_idle_time_are_told_to_root (needs root)", root_is_told_all, is_root()),
         ("a_reader_that_does_not_read_lags (needs root)", a_slow_reader_lags, is_root()),
         ("the_table_shows_each_client_and_no_control_character", the_table, true),
+        ("whoever_is_turned_away_is_counted_by_the_limit", turned_away_is_counted, true),
         ("prometheus_can_read_it", prometheus_can_read_it, true),
     ];
     let trial = |(name, test, possible): (&str, Test, bool)| {
@@ -123,6 +124,55 @@ fn every_message_is_counted() {
     assert_eq!(service["counters"]["joins"], 2 + 5);
     let stored = room.service.messages().len();
     assert_eq!(stored, sent);
+}
+
+fn turned_away_is_counted() {
+    let counted = |service: &Service, reason: &str, count: u64| {
+        let (status, _) =
+            service.wait_for_status(|s, _| s["counters"]["refusals"][reason] == count);
+        let of = |r: &str| status["counters"]["refusals"][r].as_u64();
+        for other in ["full", "per_source", "startups", "penalised", "busy"] {
+            let expected = if other == reason { count } else { 0 };
+            assert_eq!(of(other), Some(expected), "{other}: {status}");
+        }
+        let text = service.admin_ok(&["status", "--prometheus"]);
+        let line = format!("papayachat_refusals_total{{reason=\"{reason}\"}} {count}");
+        assert!(text.lines().any(|l| l == line), "no {line} in {text}");
+    };
+    let refused = |service: &Service| {
+        assert_eq!(read_to_end(&mut connect(service.port)), [1], "it is told that it is busy");
+    };
+    for (reason, limits) in
+        [("full", "clients = 1\nper_source = 1"), ("per_source", "per_source = 1")]
+    {
+        let service = Service::start(&format!("[limits]\n{limits}\n"));
+        let token = read_token(&service.token("alice", &[]));
+        let _alice = RawClient::join(service.port, &token, 1);
+        service.wait_for_status(|s, _| s["clients"] == 1);
+        for count in 1..=3 {
+            refused(&service);
+            counted(&service, reason, count);
+        }
+        // A new listener begins at nothing; the count does not.
+        service.admin_ok(&["pause"]);
+        service.wait_for_status(|s, _| s["door"] == "closed");
+        service.admin_ok(&["resume"]);
+        refused(&service);
+        counted(&service, reason, 4);
+        let table = service.admin_ok(&["status"]);
+        let line = table.lines().find(|l| l.starts_with("turned away at the door: ")).unwrap();
+        assert!(line.contains(" 4 ") && !line.contains(" 3 "), "{line}");
+    }
+    let service = Service::start("[limits]\nstartups = \"1:100:1\"\n");
+    let _silent = connect(service.port);
+    service.wait_for_status(|s, _| s["starting"] == 1);
+    refused(&service);
+    counted(&service, "startups", 1);
+    let service = Service::start("[limits]\npenalties = true\ngrace = \"1s\"\n");
+    let _silent = [connect(service.port), connect(service.port)];
+    service.wait_for_status(|s, _| s["counters"]["penalties"] == 1);
+    refused(&service);
+    counted(&service, "penalised", 1);
 }
 
 fn root_is_told_all() {

@@ -148,6 +148,15 @@ fn service_text(service: &Value) -> String {
         text(counters, "penalties"),
         text(counters, "violations"),
     );
+    shown += &format!(
+        "turned away at the door: {} because the room was full, {} of sources with too many connections, \
+         {} start-ups, {} in a penalty, {} in overload\n",
+        text(refusals, "full"),
+        text(refusals, "per_source"),
+        text(refusals, "startups"),
+        text(refusals, "penalised"),
+        text(refusals, "busy"),
+    );
     if !service["unsealed_since"].is_null() {
         let since = text(service, "unsealed_since");
         shown += &format!("the log was unsealed by hand at {since}; `papayad log seal` seals it\n");

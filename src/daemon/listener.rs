@@ -20,8 +20,8 @@ use nix::sys::socket::{
 };
 use nix::unistd::Pid;
 
-use self::limits::{Limits, Refusal};
-use super::channel::launcher_listener::{FromListener, ToListener, Verdict};
+use self::limits::{Limits, Refusal, Why};
+use super::channel::launcher_listener::{FromListener, ToListener, TurnedAway, Verdict};
 use super::channel::report::Reporter;
 use super::channel::{Channel, ChannelError, WorkerId};
 use super::start;
@@ -66,6 +66,8 @@ struct Listener {
     next: WorkerId,
     rest: Option<Instant>,
     report: Reporter,
+    /// What the launcher was not told yet.
+    turned_away: TurnedAway,
 }
 
 /// The listener's life, in a process forked for it.
@@ -103,7 +105,8 @@ impl Listener {
         // One that cannot say so is started again: the launcher waits for this word.
         channel.send(&FromListener::Open, &[]).map_err(|_| Errno::EPIPE)?;
         let (next, lent) = (start.next, start.lent);
-        Ok(Self { channel, sockets, lent, limits, next, rest: None, report })
+        let turned_away = TurnedAway::default();
+        Ok(Self { channel, sockets, lent, limits, next, rest: None, report, turned_away })
     }
 
     fn serve(&mut self) -> Result<Infallible, start::StartError> {
@@ -118,6 +121,7 @@ impl Listener {
             for index in ready {
                 self.accept_round(index);
             }
+            self.tell_count();
         }
     }
 
@@ -164,6 +168,15 @@ impl Listener {
         }
     }
 
+    /// Once for a whole round: a flood costs the launcher little. Where there is no room for it, it
+    /// is told with what comes next.
+    fn tell_count(&mut self) {
+        let news = self.turned_away != TurnedAway::default();
+        if news && self.channel.send(&FromListener::TurnedAway(self.turned_away), &[]).is_ok() {
+            self.turned_away = TurnedAway::default();
+        }
+    }
+
     fn accept_round(&mut self, index: usize) {
         for _ in 0..ROUND {
             let Some(socket) = self.sockets.get(index) else { return };
@@ -196,6 +209,12 @@ impl Listener {
             if refusal.is_news {
                 self.report.notice(format_args!("{source} is turned away: {refusal}"));
             }
+            *match refusal.why {
+                Why::Punished => &mut self.turned_away.penalised,
+                Why::Full => &mut self.turned_away.full,
+                Why::Source | Why::Network => &mut self.turned_away.per_source,
+                Why::StartupsNear | Why::Startups => &mut self.turned_away.startups,
+            } += 1;
             return turn_away(&client);
         }
         let id = self.next;
@@ -205,7 +224,10 @@ impl Listener {
                 self.next = id.next().unwrap_or(id);
                 self.limits.started(id, source);
             }
-            Err(_) => turn_away(&client),
+            Err(_) => {
+                self.turned_away.busy += 1;
+                turn_away(&client);
+            }
         }
     }
 
@@ -251,6 +273,15 @@ fn dice() -> u32 {
 
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.why)
+        f.write_str(match self.why {
+            Why::Punished => "its source is being punished",
+            Why::Full => "the room is full (limits.clients)",
+            Why::Source => "its source has too many connections (limits.per_source)",
+            Why::Network => "its network has too many connections (limits.per_source)",
+            Why::StartupsNear => {
+                "too many clients of its network have not shown a token yet (limits.startups)"
+            }
+            Why::Startups => "too many clients have not shown a token yet (limits.startups)",
+        })
     }
 }

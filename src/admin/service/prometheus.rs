@@ -102,7 +102,7 @@ impl Page {
             .flatten()
             .filter_map(|(why, count)| Some((vec![("reason", why.as_str())], count.as_f64()?)))
             .collect();
-        let help = "Visits that ended before a token was good.";
+        let help = "Connections that ended before a token was good.";
         self.metric("refusals_total", "counter", help, &samples);
     }
 
@@ -122,7 +122,7 @@ impl Page {
     fn clients(&mut self, clients: &[Value]) {
         type Join = fn(f64, f64) -> f64;
         let sum: Join = |a, b| a + b;
-        let metrics: [(&str, &str, Join, &str); 7] = [
+        let metrics: [(&str, &str, Join, &str); 8] = [
             (
                 "client_idle_seconds",
                 "idle_seconds",
@@ -134,6 +134,12 @@ impl Page {
                 "lag_bytes",
                 f64::max,
                 "How much of the log has not been read for a name yet.",
+            ),
+            (
+                "client_offset_bytes",
+                "offset",
+                f64::min,
+                "How far the log has been read for a name.",
             ),
             (
                 "client_received_bytes",

@@ -6,6 +6,7 @@
 //! | `Open` | listener | it is confined, and begins to accept | once, first |
 //! | `Start` + socket | listener | the door is open | once a connection; ids only grow |
 //! | `Penalty` | listener | it begins to turn a source away | for the count alone |
+//! | `TurnedAway` | listener | it turned connections away | once a round of accepting at most, for the count alone |
 //! | `Joined`, `Ended` | launcher | after `Start` | once a worker, `Ended` last |
 //! | `Close` | launcher | pause | once; the listener closes the door and ends |
 
@@ -53,6 +54,39 @@ pub enum FromListener {
     },
     /// A source is turned away from now on.
     Penalty,
+    /// Connections were turned away since this was said last.
+    TurnedAway(TurnedAway),
+}
+
+/// How many connections the listener itself turned away, by the reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TurnedAway {
+    /// The room is full.
+    pub full: u64,
+    /// Their source or its network has too many connections.
+    pub per_source: u64,
+    /// Too many have not shown a token yet.
+    pub startups: u64,
+    /// Their source is being punished.
+    pub penalised: u64,
+    /// The launcher did not take them.
+    pub busy: u64,
+}
+
+impl TurnedAway {
+    /// Adds what was counted elsewhere; it is only the listener's word, and cannot overflow.
+    pub fn add(&mut self, more: Self) {
+        let Self { full, per_source, startups, penalised, busy } = more;
+        for (sum, more) in [
+            (&mut self.full, full),
+            (&mut self.per_source, per_source),
+            (&mut self.startups, startups),
+            (&mut self.penalised, penalised),
+            (&mut self.busy, busy),
+        ] {
+            *sum = sum.saturating_add(more);
+        }
+    }
 }
 
 /// To the listener.

@@ -2,14 +2,14 @@
 
 use serde::Serialize;
 
-use crate::daemon::channel::launcher_listener::Verdict;
+use crate::daemon::channel::launcher_listener::{TurnedAway, Verdict};
 
 /// The numbers; none of them ever goes down.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
     /// Tokens that were good.
     pub joins: u64,
-    /// Visits that ended before a token was good, by what was wrong.
+    /// Connections that ended before a token was good, by what was wrong.
     pub refusals: Refusals,
     /// Times that the listener began to turn a source away.
     pub penalties: u64,
@@ -21,7 +21,7 @@ pub struct Counters {
     pub messages: u64,
 }
 
-/// Visits that were not let in.
+/// Connections that were not let in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Refusals {
     /// They showed no token, or sent what is no hello.
@@ -30,6 +30,9 @@ pub struct Refusals {
     pub bad_token: u64,
     /// They ran out of the grace time.
     pub too_slow: u64,
+    /// The listener turned them away.
+    #[serde(flatten)]
+    pub at_the_door: TurnedAway,
 }
 
 impl Counters {
@@ -58,7 +61,7 @@ mod tests {
         for verdict in [Verdict::NoToken, Verdict::BadToken, Verdict::TooSlow, Verdict::Violation] {
             counters.ended(verdict);
         }
-        let refusals = Refusals { no_token: 1, bad_token: 1, too_slow: 1 };
+        let refusals = Refusals { no_token: 1, bad_token: 1, too_slow: 1, ..Refusals::default() };
         assert_eq!(counters, Counters { refusals, violations: 1, ..Counters::default() });
     }
 }

@@ -62,11 +62,28 @@ impl std::fmt::Display for Network {
     }
 }
 
-/// Why a connection is turned away.
+/// What a connection is turned away for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Its source has a penalty.
+    Punished,
+    /// There are as many clients as may be.
+    Full,
+    /// Its source has as many connections as it may have.
+    Source,
+    /// So has its network.
+    Network,
+    /// So many of its network have not shown a token yet.
+    StartupsNear,
+    /// So many have not shown a token yet.
+    Startups,
+}
+
+/// A connection is turned away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// In words.
-    pub why: &'static str,
+    /// The limit.
+    pub why: Why,
     /// Whether it was not said about this source lately.
     pub is_news: bool,
 }
@@ -134,17 +151,17 @@ impl Limits {
         let near = self.prefixes.get(&prefix).copied().unwrap_or(0);
         let joined = self.clients.len() as u32 - self.starting;
         let why = if self.blames.get(&source).is_some_and(|b| b.bites && b.until > now) {
-            "its source is being punished"
+            Why::Punished
         } else if joined >= self.limits.clients {
-            "the room is full (limits.clients)"
+            Why::Full
         } else if here >= self.limits.per_source {
-            "its source has too many connections (limits.per_source)"
+            Why::Source
         } else if near >= self.limits.per_source.saturating_mul(SOURCES_PER_PREFIX) {
-            "its network has too many connections (limits.per_source)"
+            Why::Network
         } else if self.starting_near.get(&prefix).copied().unwrap_or(0) >= self.start_ups_near() {
-            "too many clients of its network have not shown a token yet (limits.startups)"
+            Why::StartupsNear
         } else if dice() < self.drop_percent() {
-            "too many clients have not shown a token yet (limits.startups)"
+            Why::Startups
         } else {
             return Ok(());
         };

@@ -111,6 +111,9 @@ impl Supervisor {
                     match (got.message, got.fds.into_iter().next()) {
                         (FromListener::Open, None) => self.door_is_open(),
                         (FromListener::Penalty, None) => self.counters.penalties += 1,
+                        (FromListener::TurnedAway(more), None) => {
+                            self.counters.refusals.at_the_door.add(more);
+                        }
                         (FromListener::Start { id }, Some(client))
                             // Without gaps, or it could use the numbers up.
                             if id == self.next_id && !full =>
