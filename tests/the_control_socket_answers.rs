@@ -32,12 +32,14 @@ const NEED_IT: [&[&str]; 8] = [
     &["doctor", "--json"],
 ];
 /// Every command that does its work with or without.
-const DO_NOT: [&[&str]; 6] = [
+const DO_NOT: [&[&str]; 8] = [
     &["token", "list"],
     &["token", "add", "bob"],
+    &["token", "rotate", "bob"],
     &["token", "revoke", "bob"],
     &["log", "verify"],
     &["log", "export"],
+    &["log", "prune", "--keep", "1G"],
     &["sandbox", "show"],
 ];
 
