@@ -16,7 +16,7 @@ use libtest_mimic::{Arguments, Trial};
 use processes::titled;
 use raw_client::{RawClient, connect, read_to_end, read_token};
 use serde_json::Value;
-use service::{Service, is_root};
+use service::{Service, is_root, level};
 
 fn main() -> ExitCode {
     type Test = fn();
@@ -40,6 +40,7 @@ fn main() -> ExitCode {
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 const FAST: &str = "[limits]\nrate = \"1000000/s\"\nburst = 10000\n";
 
 struct Room {
@@ -136,7 +137,8 @@ fn turned_away_is_counted() {
             assert_eq!(of(other), Some(expected), "{other}: {status}");
         }
         let text = service.admin_ok(&["status", "--prometheus"]);
-        let line = format!("papayachat_refusals_total{{reason=\"{reason}\"}} {count}");
+        let line =
+            format!("papayachat_refusals_total{{room=\"lobby\",reason=\"{reason}\"}} {count}");
         assert!(text.lines().any(|l| l == line), "no {line} in {text}");
     };
     let refused = |service: &Service| {
@@ -244,7 +246,15 @@ fn prometheus_can_read_it() {
     room.service.wait_for_status(|s, _| s["counters"]["messages"] == 1);
     let text = room.service.admin_ok(&["status", "--prometheus"]);
     let series = exposition(&text);
-    let value = |key: &str| *series.get(key).unwrap_or_else(|| panic!("no {key} in\n{text}"));
+    // Each has the room's label first; what stands here is without it.
+    let value = |key: &str| {
+        let room = r#"room="l\\ob\"by} 1""#;
+        let key = match key.split_once('{') {
+            Some((metric, labels)) => format!("{metric}{{{room},{labels}"),
+            None => format!("{key}{{{room}}}"),
+        };
+        *series.get(&key).unwrap_or_else(|| panic!("no {key} in\n{text}"))
+    };
     assert_eq!(value("papayachat_up"), 1.0);
     assert_eq!(value("papayachat_clients"), 2.0);
     assert_eq!(value("papayachat_messages_total"), 1.0);
@@ -254,14 +264,16 @@ fn prometheus_can_read_it() {
     assert_eq!(value(r#"papayachat_client_sessions{name="alice",role="member"}"#), 1.0);
     assert!(value(r#"papayachat_client_sent_bytes{name="bob",role="member"}"#) > 0.0);
     assert!(value(r#"papayachat_process_cpu_seconds_total{role="keeper"}"#) >= 0.0);
-    let info = series.keys().find(|k| k.starts_with("papayachat_info{")).unwrap();
-    assert!(info.contains(r#"room="l\\ob\"by} 1""#), "{info}");
+    assert_eq!(
+        value(&format!("papayachat_info{{version=\"{VERSION}\",level=\"{}\"}}", level())),
+        1.0
+    );
     // A service that is not there is a number too, and an error.
     assert_eq!(room.service.stop().code(), Some(0));
     let output = room.service.admin(&["status", "--prometheus"]);
     assert_eq!(output.status.code(), Some(69));
     let series = exposition(&String::from_utf8(output.stdout).unwrap());
-    assert_eq!(series, HashMap::from([("papayachat_up".to_owned(), 0.0)]));
+    assert_eq!(series, HashMap::from([(r#"papayachat_up{room="l\\ob\"by} 1"}"#.to_owned(), 0.0)]));
 }
 
 /// Reads Prometheus' text format 0.0.4 as its documentation has it, and refuses what it refuses.

@@ -71,7 +71,7 @@ fn all_say_so(service: &Service) {
         assert!(said.contains("no papayad is running"), "papayad {command:?}: {said}");
         assert!(said.contains(&place.display().to_string()), "papayad {command:?}: {said}");
         let out = String::from_utf8_lossy(&output.stdout);
-        let known = out.is_empty() || out.ends_with("papayachat_up 0\n");
+        let known = out.is_empty() || out.ends_with("papayachat_up{room=\"lobby\"} 0\n");
         assert!(known, "papayad {command:?} prints {out}");
     }
 }

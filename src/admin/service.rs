@@ -45,7 +45,7 @@ pub fn status(options: &Status) -> Result<(), Failure> {
         Ok(answer) => answer,
         Err(failure) => {
             if options.prometheus {
-                print(&prometheus::down())?;
+                print(&prometheus::down(&config.room.name))?;
             }
             return Err(failure);
         }

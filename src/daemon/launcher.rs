@@ -8,7 +8,7 @@
 mod activation;
 mod bell;
 pub mod control;
-mod counters;
+pub(crate) mod counters;
 mod journal;
 mod kernel_log;
 mod locks;

@@ -1,6 +1,7 @@
 //! `papayad status --prometheus`: the status as text for Prometheus, to be put where node_exporter's
 //! textfile collector finds it. Pure.
 //!
+//! Each series has the room's name, so that node_exporter can read the files of several rooms.
 //! Clients are told apart by name only: a series for each address or process would be a new one
 //! with each connection, for ever. A name with several sessions has the sum of their bytes, the
 //! largest lag and the shortest idle time.
@@ -11,15 +12,16 @@ use std::fmt::Write;
 use serde_json::Value;
 
 /// What is said where no service answers.
-pub fn down() -> String {
-    let mut page = Page::default();
+pub fn down(room: &str) -> String {
+    let mut page = Page { room, text: String::new() };
     page.metric("up", "gauge", "Whether the service answers.", &[(vec![], 0.0)]);
     page.text
 }
 
 /// The whole status.
 pub fn page(service: &Value, clients: &[Value]) -> String {
-    let mut page = Page::default();
+    let room = service["room"].as_str().unwrap_or_default();
+    let mut page = Page { room, text: String::new() };
     page.service(service);
     page.counters(&service["counters"]);
     page.processes(service);
@@ -30,12 +32,12 @@ pub fn page(service: &Value, clients: &[Value]) -> String {
 type Labels<'a> = Vec<(&'static str, &'a str)>;
 type Sample<'a> = (Labels<'a>, f64);
 
-#[derive(Default)]
-struct Page {
+struct Page<'a> {
+    room: &'a str,
     text: String,
 }
 
-impl Page {
+impl Page<'_> {
     /// One metric; without samples it is left out.
     fn metric(&mut self, name: &str, kind: &str, help: &str, samples: &[Sample<'_>]) {
         if samples.is_empty() {
@@ -45,13 +47,12 @@ impl Page {
         let _ = writeln!(self.text, "# HELP papayachat_{name} {help}");
         let _ = writeln!(self.text, "# TYPE papayachat_{name} {kind}");
         for (labels, value) in samples {
-            let labels: Vec<String> =
-                labels.iter().map(|(key, text)| format!("{key}=\"{}\"", escape(text))).collect();
-            let labels = match labels.len() {
-                0 => String::new(),
-                _ => format!("{{{}}}", labels.join(",")),
-            };
-            let _ = writeln!(self.text, "papayachat_{name}{labels} {value}");
+            let labels: Vec<String> = [("room", self.room)]
+                .iter()
+                .chain(labels)
+                .map(|(key, text)| format!("{key}=\"{}\"", escape(text)))
+                .collect();
+            let _ = writeln!(self.text, "papayachat_{name}{{{}}} {value}", labels.join(","));
         }
     }
 
@@ -64,9 +65,8 @@ impl Page {
     fn service(&mut self, service: &Value) {
         let text = |key: &str| service[key].as_str().unwrap_or_default();
         self.metric("up", "gauge", "Whether the service answers.", &[(vec![], 1.0)]);
-        let labels =
-            vec![("version", text("version")), ("room", text("room")), ("level", text("level"))];
-        let help = "Version, room and sandbox level of the service.";
+        let labels = vec![("version", text("version")), ("level", text("level"))];
+        let help = "Version and sandbox level of the service.";
         self.metric("info", "gauge", help, &[(labels, 1.0)]);
         let gauges = [
             ("uptime_seconds", "uptime_seconds", "Time since the service started."),
@@ -204,7 +204,10 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::daemon::launcher::counters::Counters;
 
     #[test]
     fn no_name_can_end_its_label_or_its_line() {
@@ -217,7 +220,7 @@ mod tests {
             "{page}"
         );
         assert!(!page.contains("\npapayachat_evil"), "{page}");
-        let lag = "papayachat_client_lag_bytes{name=\"x\\\"} 1\\npapayachat_evil 1\\n# \\\\\",role=\"member\"} 5\n";
+        let lag = "name=\"x\\\"} 1\\npapayachat_evil 1\\n# \\\\\",role=\"member\"} 5\n";
         assert!(page.contains(lag), "{page}");
     }
 
@@ -229,12 +232,44 @@ mod tests {
                 "idle_seconds": idle, "lag_bytes": lag, "sent_bytes": sent,
             })
         };
-        let page = page(&Value::Null, &[client(5, 10, 100), client(3, 20, 200)]);
-        let labels = "{name=\"alice\",role=\"member\"}";
+        let page =
+            page(&serde_json::json!({"room": "den"}), &[client(5, 10, 100), client(3, 20, 200)]);
+        let labels = "{room=\"den\",name=\"alice\",role=\"member\"}";
         for line in ["sessions{} 2", "idle_seconds{} 3", "lag_bytes{} 20", "sent_bytes{} 300"] {
             let line = format!("papayachat_client_{}", line.replace("{}", labels));
             assert!(page.lines().any(|l| l == line), "{line} is not in {page}");
         }
         assert!(!page.contains("client_cpu_seconds"), "what is not known is left out: {page}");
+    }
+
+    /// A word that begins as every metric's name does, up to its end.
+    fn metrics(text: &str) -> BTreeSet<&str> {
+        let name = |c: char| c.is_ascii_lowercase() || c == '_';
+        let words = text.split(|c| !name(c));
+        words.filter(|word| word.starts_with("papayachat_")).collect()
+    }
+
+    #[test]
+    fn the_sample_of_alerts_asks_for_what_is_printed() {
+        const ALERTS: &str = include_str!("../../../packaging/prometheus/alerts.yml");
+        let numbers = |keys: &[&str]| -> Value {
+            keys.iter().map(|key| ((*key).to_owned(), Value::from(1))).collect()
+        };
+        let mut service =
+            numbers(&["uptime_seconds", "clients", "starting", "tokens", "log_bytes"]);
+        service["counters"] = serde_json::to_value(Counters::default()).unwrap();
+        let client = numbers(&["lag_bytes", "idle_seconds", "memory_bytes"]);
+        let page = page(&service, &[client]);
+        let (asked, printed) = (metrics(ALERTS), metrics(&page));
+        assert!(asked.len() > 5, "{asked:?}");
+        assert_eq!(asked.difference(&printed).next(), None, "{page}");
+        let mut reasons = 0;
+        for part in ALERTS.split("reason").skip(1).filter_map(|rest| rest.split('"').nth(1)) {
+            for reason in part.split('|') {
+                assert!(page.contains(&format!("reason=\"{reason}\"")), "{reason}: {page}");
+                reasons += 1;
+            }
+        }
+        assert!(reasons > 2);
     }
 }
