@@ -15,7 +15,7 @@ exec </dev/null
 # not exist: whatever asks for the level, as all must that start or confine something, panics.
 level_free="
 papaya papayad client_commands client_session_is_exactly_once hostile_bytes_never_panic
-log_full_disk log_guarantees log_stalled_holder log_torn_record log_writers_do_not_starve
+log_full_disk log_guarantees manuals_are_the_options log_stalled_holder log_torn_record log_writers_do_not_starve
 protocol_vectors root_cannot_be_regained sandbox_show_is_the_policy security_md_is_true
 "
 no_level=no-level

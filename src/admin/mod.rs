@@ -32,6 +32,11 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// The definition of the command line, of which manual page and completions are made.
+pub fn command() -> clap::Command {
+    <cli::Cli as clap::CommandFactory>::command()
+}
+
 /// Help and version go to stdout and are no error; everything else is exit code 64.
 fn usage(message: &clap::Error) -> ExitCode {
     let _ = message.print();

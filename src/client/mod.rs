@@ -29,6 +29,11 @@ use clap::Parser;
 
 use crate::exit::Exit;
 
+/// The definition of the command line, of which manual page and completions are made.
+pub fn command() -> clap::Command {
+    <cli::Cli as clap::CommandFactory>::command()
+}
+
 /// The whole program `papaya`.
 pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
