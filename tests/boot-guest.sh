@@ -6,7 +6,8 @@ exec </dev/null
 
 # A step is a function that runs with -e; what it says is shown if it fails.
 step() { # NAME
-    ( set -ex; "step_$1" ) >"/tmp/$1.log" 2>&1 &
+    # The trace goes past what a step itself redirects.
+    ( exec 9>&1; BASH_XTRACEFD=9; set -ex; "step_$1" ) >"/tmp/$1.log" 2>&1 &
     # Not as a condition, where -e would not hold.
     if wait $!; then
         echo "$1 ok" >>/report
@@ -29,8 +30,48 @@ said() { journalctl --no-pager -o cat -u papayad | grep -F "$1"; }
 another_main() { [ "$(main_pid)" != "$1" ] && [ "$(systemctl is-active papayad)" = active ]; }
 another_listener() { pid=$(process listener) && [ "$pid" != "$1" ] && papayad status | grep -F 'door open'; }
 
+package() { echo /packages/papayachat_*-"$1"_*.deb; }
+# What docs/admin.md shows: a command, and what it says.
+show() { # NAME COMMAND…
+    local name=$1
+    shift
+    mkdir -p /shown
+    # What systemd counts depends on the system that the tree runs on.
+    { printf '$' && printf ' %s' "$@" && echo && "$@"; } 2>&1 |
+        sed -E 's/[[:space:]]*$//; /^ +(Tasks|Memory|CPU):/d' >"/shown/$name"
+}
+# The lines since a moment that `mark` has set.
+mark() { journalctl --no-pager -q -n 0 --show-cursor | sed -n 's/^-- cursor: //p' >/tmp/cursor; }
+show_journal() { # NAME
+    mkdir -p /shown
+    { echo '$ journalctl -u papayad' && journalctl --no-pager -q -u papayad --after-cursor="$(cat /tmp/cursor)"; } >"/shown/$1"
+}
+
+step_install() {
+    dpkg -i "$(package 1)" >/tmp/installed
+    grep -F 'papayad token add NAME' /tmp/installed
+    [ "$(systemctl is-enabled papayad)" = disabled ]
+    [ "$(systemctl is-active papayad)" = inactive ]
+    [ "$(stat -c %U:%a /var/lib/papayachat)" = papayad-keys:750 ]
+    [ "$(stat -c %U:%a /usr/sbin/papayad)" = root:755 ]
+    for program in papayad papaya; do "$program" --version; done
+    dpkg --verify papayachat
+    level=$(sed -n 's/.*papaya_level=\([^ ]*\).*/\1/p' /proc/cmdline)
+    if [ -n "$level" ]; then
+        # The default refuses this kernel, and says what would be accepted.
+        not systemctl start papayad
+        said "sandbox.require = \"$level\""
+        systemctl reset-failed papayad
+        install -d /etc/papayachat/conf.d
+        printf '[sandbox]\nrequire = "%s"\n' "$level" >/etc/papayachat/conf.d/level.toml
+    fi
+    papayad check
+}
 step_start() {
     systemctl start papayad
+    # The door is open then, and the state has been told.
+    until_so papayad status
+    show start systemctl status papayad
     [ "$(systemctl is-active papayad)" = active ]
     systemctl show -P StatusText papayad | grep 'the door is open'
     [ "$(stat -c %U:%a /var/lib/papayachat)" = papayad-keys:750 ]
@@ -40,28 +81,53 @@ step_start() {
 }
 step_doctor() { papayad doctor; }
 step_token() {
+    umask 077
     papayad token add alice >/root/alice.token
+    papayad token add mallory >/root/mallory.token
     papaya profile add alice --server 127.0.0.1:7722 --token-file /root/alice.token
 }
 step_talk() {
+    mark
     papaya send alice 'hello, room'
+    until_so said 'ended (status 0)'
+    show_journal join
     papaya history alice --json | grep '"text":"hello, room"'
+}
+step_refusal() {
+    papayad token revoke mallory
+    mark
+    not papaya send --server 127.0.0.1:7722 --token-file /root/mallory.token 'let me in'
+    until_so said 'is refused: the token was revoked'
+    show_journal refusal
+}
+step_violation() {
+    papaya tail alice --follow >/dev/null 2>&1 & tail=$!
+    until_so process 'recv alice'
+    mark
+    # The signal that a filter kills by.
+    kill -SYS "$(process 'recv alice')"
+    until_so said 'killed by its filter'
+    kill $tail
+    show_journal violation
+    papayad status | grep '1 violations'
+    # Its source, and all of this is one, is punished: forgotten at a new start.
+    systemctl restart papayad
 }
 step_reload() {
     papaya tail alice --history 50 --follow >/tmp/reload & tail=$!
     until_so grep -F 'hello, room' /tmp/reload
     recv=$(process 'recv alice')
-    mkdir -p /etc/papayachat
-    echo 'room.motd = "news"' >/etc/papayachat/papayad.toml
+    mkdir -p /etc/papayachat/conf.d
+    echo 'room.motd = "news"' >/etc/papayachat/conf.d/news.toml
     systemctl reload papayad
     until_so said 'configuration'
     [ "$(systemctl is-active papayad)" = active ]
     # With a mistake it fails, and goes on with what it had.
-    echo 'room.mtod = "news"' >/etc/papayachat/papayad.toml
+    echo 'room.mtod = "news"' >/etc/papayachat/conf.d/news.toml
     not systemctl reload papayad
     said 'mtod'
     [ "$(systemctl is-active papayad)" = active ]
-    echo 'room.motd = "news"' >/etc/papayachat/papayad.toml
+    echo 'room.motd = "news"' >/etc/papayachat/conf.d/news.toml
     [ "$(process 'recv alice')" = "$recv" ]
     kill $tail
 }
@@ -95,19 +161,21 @@ step_watchdog() {
     papaya send alice 'after the watchdog'
 }
 step_stop() {
+    mark
     systemctl stop papayad
+    show_journal stop
     [ "$(systemctl is-active papayad)" = inactive ]
     none_left
     not [ -e /run/papayachat ]
 }
 step_refused() {
     # A configuration that cannot be used: one try, and 78.
-    echo 'room.mtod = "news"' >/etc/papayachat/papayad.toml
+    echo 'room.mtod = "news"' >/etc/papayachat/conf.d/news.toml
     not systemctl start papayad
     [ "$(systemctl show -P ExecMainStatus papayad)" = 78 ]
     [ "$(systemctl show -P ActiveState papayad)" = failed ]
     systemctl reset-failed papayad
-    rm /etc/papayachat/papayad.toml
+    rm /etc/papayachat/conf.d/news.toml
 }
 step_instance() {
     not systemctl start papayad@typo
@@ -170,6 +238,46 @@ step_activated() {
     papaya send alice 'home again'
     lsattr /var/lib/papayachat/room.log | grep -- '^-----a'
     papaya history alice --json | grep -c '"text"' | grep -x '[0-9]*'
+    systemctl stop papayad
+}
+
+step_upgrade() {
+    systemctl enable --now papayad
+    papaya tail alice --history 50 --follow >/tmp/upgrade & tail=$!
+    until_so grep -F 'hello, room' /tmp/upgrade
+    before=$(main_pid)
+    dpkg -i "$(package 2)"
+    [ "$(main_pid)" != "$before" ]
+    [ "$(dpkg-query -f '${Version}' -W papayachat)" != "$(dpkg-deb -f "$(package 1)" Version)" ]
+    papayad doctor
+    # Who was connected is there again, and nothing was lost or doubled.
+    papaya send alice 'after the upgrade'
+    until_so grep -F 'after the upgrade' /tmp/upgrade
+    [ "$(grep -cF 'hello, room' /tmp/upgrade)" = 1 ]
+    kill $tail
+}
+step_remove() {
+    dpkg -r papayachat
+    none_left
+    not [ -e /usr/sbin/papayad ]
+    [ -e /var/lib/papayachat/room.log ]
+    [ -e /etc/papayachat/papayad.toml ]
+}
+step_purge() {
+    dpkg -P papayachat
+    for left in /var/lib/papayachat /var/lib/papayachat-den /etc/papayachat /run/papayachat /etc/fail2ban /etc/logcheck \
+        /etc/systemd/system/multi-user.target.wants/papayad.service; do
+        not [ -e "$left" ]
+    done
+    not systemctl cat papayad
+    id papayad
+}
+step_reinstall() {
+    step_install
+    papayad token add alice >/root/alice.token
+    systemctl enable --now papayad
+    papaya send --server 127.0.0.1:7722 --token-file /root/alice.token 'a new room'
+    papayad log verify
     systemctl stop papayad
 }
 

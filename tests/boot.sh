@@ -1,16 +1,18 @@
 #!/bin/bash
-# The service under a real service manager: boots a Debian tree, uses the units there as an
-# administrator does (boot-guest.sh), and looks at what it reports, a line a step.
+# The package under a real service manager: boots a Debian tree, installs, uses, upgrades and removes the
+# package there as an administrator does (boot-guest.sh), and looks at what it reports, a line a step.
+# What it shows on the way is in docs/admin.md: the two must say the same.
 #
-#   tests/boot.sh [--programs DIRECTORY] [--logs DIRECTORY] [STEP…]
+#   tests/boot.sh [--release DIRECTORY] [--logs DIRECTORY] [--kernels] [--update-guide] [STEP…]
 #
-# DIRECTORY holds papayad and papaya; without it, they are built. The tree is made once, below
-# ${XDG_CACHE_HOME:-/var/cache}/papayachat-tests, and not changed. Ends with 77 and a line
-# "not run: …" where something is missing.
+# DIRECTORY is packaging/build's; without it, the programs are built unoptimised. --kernels: in virtual
+# machines with Debian's kernels instead of a container with this one (tests/kernels.sh makes their
+# tree). The trees are made once, below ${XDG_CACHE_HOME:-/var/cache}/papayachat-tests, and not changed.
+# Ends with 77 and a line "not run: …" where something is missing.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
-cache=${XDG_CACHE_HOME:-/var/cache}/papayachat-tests
-suite=bookworm
+# shellcheck source=tests/machines.sh
+. "$here/tests/machines.sh"
 tree=$cache/$suite-boot
 
 not_run() {
@@ -18,23 +20,36 @@ not_run() {
     exit 77
 }
 
-programs=
+release=
 logs=
+with_kernels=
+update_guide=
 arguments=("$@")
 while [[ ${1-} == --* ]]; do
     case $1 in
-    --programs) programs=$2 ;;
+    --kernels) with_kernels=yes && shift && continue ;;
+    --update-guide) update_guide=yes && shift && continue ;;
+    --release) release=$(realpath "$2") ;;
     --logs) logs=$2 ;;
     *) echo "boot.sh: unknown option $1" >&2 && exit 64 ;;
     esac
     shift 2
 done
-steps=${*:-start doctor token talk reload restart listener keeper watchdog stop refused instance activated}
+all="install start doctor token talk refusal violation reload restart listener keeper watchdog stop"
+all="$all refused instance activated upgrade remove purge reinstall"
+steps=${*:-$all}
 
 [ "$(id -u)" -eq 0 ] || not_run "only root can boot a tree"
-for tool in debootstrap systemd-nspawn; do
-    command -v "$tool" >/dev/null || not_run "$tool is missing (packages debootstrap, systemd-container)"
+for tool in debootstrap dpkg-deb cargo; do
+    command -v "$tool" >/dev/null || not_run "$tool is missing"
 done
+if [ -n "$with_kernels" ]; then
+    if ! command -v qemu-system-x86_64 >/dev/null || ! command -v debugfs >/dev/null || ! [ -e "$kernels_tree" ]; then
+        not_run "the kernels or the emulator are missing; tests/kernels.sh --install makes both"
+    fi
+else
+    command -v systemd-nspawn >/dev/null || not_run "systemd-nspawn is missing (package systemd-container)"
+fi
 if [ "${PAPAYA_MOUNTS-}" != private ]; then
     # What is mounted below goes with this process.
     exec env PAPAYA_MOUNTS=private unshare --mount --propagation private "$0" "${arguments[@]}"
@@ -53,31 +68,32 @@ if ! [ -e "$tree" ]; then
     wait $! || not_run "no tree of $suite can be made: $(tail -n 1 "$cache.log")"
 fi
 
-if [ -z "$programs" ]; then
-    (cd "$here" && cargo build --quiet --locked --bins)
-    programs=${CARGO_TARGET_DIR:-$here/target}/debug
-fi
 work=$(mktemp -d /var/tmp/papaya-boot.XXXXXX)
-machine=
+machines=()
 # shellcheck disable=SC2317 # Called by the trap.
 end() {
-    [ -z "$machine" ] || kill "$machine" 2>/dev/null || true
+    for machine in "${machines[@]}"; do kill "$machine" 2>/dev/null || true; done
     umount -l "$work/root" 2>/dev/null || true
     chattr -R -f -a "$work" 2>/dev/null || true
     rm -rf "$work"
 }
 trap end EXIT
-mkdir "$work/upper" "$work/work" "$work/root"
+logs=${logs:-$work/logs}
+mkdir -p "$logs" "$work/upper" "$work/work" "$work/root"
 root=$work/root
 mount -t overlay overlay -o "lowerdir=$tree,upperdir=$work/upper,workdir=$work/work" "$root"
 
-# What a package does.
-install -m 755 "$programs/papayad" "$root/usr/sbin/papayad"
-install -m 755 "$programs/papaya" "$root/usr/bin/papaya"
-cp "$here"/systemd/papayad*.service "$here"/systemd/papayad.socket "$root/usr/lib/systemd/system/"
-cp "$here"/systemd/sysusers.d/*.conf "$root/usr/lib/sysusers.d/"
-cp "$here"/systemd/tmpfiles.d/*.conf "$root/usr/lib/tmpfiles.d/"
-
+if [ -z "$release" ]; then
+    (cd "$here" && cargo build --quiet --locked --bins)
+    release=$work/release
+    mkdir "$release"
+    cp "${CARGO_TARGET_DIR:-$here/target}"/debug/{papayad,papaya} "$release/"
+    touch "$release"/{papayad,papaya}.cdx.json
+fi
+# The same program twice, as a version and the next.
+for revision in 1 2; do
+    "$here/packaging/deb" --revision "$revision" "$release" "$root/packages" >/dev/null 2>&1
+done
 install -m 755 "$here/tests/boot-guest.sh" "$root/guest"
 cat >"$root/etc/systemd/system/guest.service" <<UNIT
 [Unit]
@@ -88,32 +104,80 @@ ExecStart=/guest $steps
 UNIT
 mkdir -p "$root/etc/systemd/system/default.target.wants"
 ln -s ../guest.service "$root/etc/systemd/system/default.target.wants/"
-: >"$root/report"
+echo papaya >"$root/etc/hostname"
+
+# Whether each step was reported well, once, and the end.
+judge() { # NAME REPORT CONSOLE SECONDS
+    local step missing=()
+    for step in $steps end; do
+        [ "$(grep -cxE "$step( ok)?" "$2")" -eq 1 ] || missing+=("$step")
+    done
+    if [ ${#missing[@]} -ne 0 ]; then
+        echo "boot.sh: $1 FAILED: ${missing[*]}; the console and the report:" >&2
+        tr -d '\r' <"$3" >&2
+        cat "$2" >&2
+        return 1
+    fi
+    echo "boot.sh: $1, $4 s, passed: $steps"
+}
 
 began=$SECONDS
-# Landlock and the log's attribute are the program's; a container has neither by default.
-timeout 600 systemd-nspawn -q -D "$root" --boot --register=no --keep-unit --private-network \
-    --capability=CAP_LINUX_IMMUTABLE,CAP_IPC_LOCK \
-    --system-call-filter="landlock_create_ruleset landlock_add_rule landlock_restrict_self @memlock" \
-    </dev/null >"$work/console" 2>&1 &
-machine=$!
-wait "$machine" || echo "boot.sh: the machine ended with $?" >&2
-machine=
-if [ -n "$logs" ]; then
-    mkdir -p "$logs"
-    cp "$work/console" "$root/report" "$logs/"
+if [ -n "$with_kernels" ]; then
+    rm -rf "$root"/usr/share/{doc,locale,man,zoneinfo}/*
+    make_disk "$root" "$work/disk"
+    for entry in "${kernels[@]}"; do
+        read -r kernel level <<<"$entry"
+        start_machine "$kernel" "$work/disk" "$work/$level.disk" "$logs/boot-$level.console" "papaya_level=$level"
+    done
+    for machine in "${machines[@]}"; do
+        wait "$machine" || echo "boot.sh: a machine ended with $?" >&2
+    done
+    machines=()
+    outcome=0
+    for entry in "${kernels[@]}"; do
+        read -r kernel level <<<"$entry"
+        debugfs -R "cat /report" "$work/$level.disk" >"$logs/boot-$level.report" 2>/dev/null
+        judge "kernel $kernel at $level" "$logs/boot-$level.report" "$logs/boot-$level.console" $((SECONDS - began)) || outcome=1
+    done
+    exit "$outcome"
 fi
 
-grep -q 'Reached target' "$work/console" ||
-    not_run "no tree can be booted here: $(tr -d '\r' <"$work/console" | tail -n 1)"
-missing=()
-for step in $steps end; do
-    [ "$(grep -cxE "$step( ok)?" "$root/report")" -eq 1 ] || missing+=("$step")
+# Landlock and the log's attribute are the program's; a container has neither by default.
+timeout 600 systemd-nspawn -q -D "$root" --machine=papaya --boot --register=no --keep-unit --private-network \
+    --capability=CAP_LINUX_IMMUTABLE,CAP_IPC_LOCK \
+    --system-call-filter="landlock_create_ruleset landlock_add_rule landlock_restrict_self @memlock" \
+    </dev/null >"$logs/boot.console" 2>&1 &
+machines=($!)
+wait "${machines[0]}" || echo "boot.sh: the machine ended with $?" >&2
+machines=()
+grep -q 'Reached target' "$logs/boot.console" ||
+    not_run "no tree can be booted here: $(tr -d '\r' <"$logs/boot.console" | tail -n 1)"
+cp "$root/report" "$logs/boot.report"
+judge "$suite" "$root/report" "$logs/boot.console" $((SECONDS - began))
+
+# What the guide shows is what came out, but for numbers and for what is said at the same moment.
+same() { sed -E 's/[0-9a-f]{16}/ID/g; s/[A-Z][a-z]{2} [A-Z][a-z]{2} |[A-Z][a-z]{2} [0-9]+ //g; s/[0-9][0-9.:]*(ms|us|min|[KMGsh])?/N/g; s/ +/ /g; s/ $//' "$@" | sort; }
+guide=$here/docs/admin.md
+for shown in "$root"/shown/*; do
+    [ -e "$shown" ] || continue
+    name=${shown##*/}
+    grep -qxF "<!-- boot.sh: $name -->" "$guide" || { echo "boot.sh: docs/admin.md has no place for $name" >&2 && exit 1; }
+    if [ -n "$update_guide" ]; then
+        awk -v name="$name" -v file="$shown" '
+            /^<!-- boot.sh: end -->$/ { inside = 0 }
+            !inside { print }
+            $0 == "<!-- boot.sh: " name " -->" {
+                inside = 1
+                print "```console"
+                while ((getline line <file) > 0) print line
+                print "```"
+            }' "$guide" >"$work/guide"
+        cat "$work/guide" >"$guide"
+    fi
+    awk -v name="$name" '
+        /^<!-- boot.sh: end -->$/ { inside = 0 }
+        inside && !/^```/ { print }
+        $0 == "<!-- boot.sh: " name " -->" { inside = 1 }' "$guide" >"$work/printed"
+    diff <(same "$work/printed") <(same "$shown") >&2 ||
+        { echo "boot.sh: docs/admin.md shows something else at $name; tests/boot.sh --update-guide mends it" >&2 && exit 1; }
 done
-if [ ${#missing[@]} -ne 0 ]; then
-    echo "boot.sh: FAILED: ${missing[*]}; the console and the report:" >&2
-    tr -d '\r' <"$work/console" >&2
-    cat "$root/report" >&2
-    exit 1
-fi
-echo "boot.sh: $suite, $((SECONDS - began)) s, passed: $steps"

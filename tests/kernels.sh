@@ -10,18 +10,14 @@
 # 77 and a line "not run: …" where something is missing.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
-cache=${XDG_CACHE_HOME:-/var/cache}/papayachat-tests
-suite=bookworm
-tree=$cache/$suite-kernels
+# shellcheck source=tests/machines.sh
+. "$here/tests/machines.sh"
+tree=$kernels_tree
 
-# A kernel's release begins with the first; the second is the level that it honestly has.
-kernels=("6.1. landlock-2" "6.12. landlock-6")
 # Of the suite, what is about the kernel.
 chosen="people_talk the_bell_reaches_confined_workers the_log_only_grows a_weaker_level_is_never_hidden"
 # What the guest reports, each exactly once; see kernels-guest.sh.
 steps="refuses-full check-refuses-full check starts warns status talks doctor attacks"
-# Seconds for one machine, which is emulated, from its start to its end.
-patience=1200
 
 not_run() {
     echo "kernels.sh: not run: $1"
@@ -123,28 +119,15 @@ mkdir -p "$root$here"
 printf '%s\n' "${executables[@]}" >"$root/tests"
 cp "$here/tests/kernels-guest.sh" "$root/guest"
 ln -sf "$target/papayad" "$target/papaya" "$root/usr/bin/"
-truncate -s 2G "$work/disk"
-mkfs.ext4 -q -F -d "$root" "$work/disk"
+make_disk "$root" "$work/disk"
 
-start() { # RELEASE LEVEL
-    local release
-    release=$(basename "$(printf '%s\n' "$tree"/boot/vmlinuz-"$1"*)")
-    release=${release#vmlinuz-}
-    cp --sparse=always "$work/disk" "$work/$2.disk"
-    timeout "$patience" qemu-system-x86_64 -accel tcg -cpu max -smp 1 -m 1024 -no-reboot -display none \
-        -serial "file:$logs/$2.console" -monitor none -nic none \
-        -drive "file=$work/$2.disk,format=raw,if=virtio" \
-        -kernel "$tree/boot/vmlinuz-$release" -initrd "$tree/boot/initrd.img-$release" \
-        -append "root=/dev/vda rw console=ttyS0 panic=-1 quiet no_timer_check init=/guest papaya_level=$2" </dev/null &
-    machines+=($!)
-}
 # Passed on by the guest as lines "report: STEP ok", or "report: STEP FAILED …".
 said() { tr -d '\r' <"$logs/$1.console" | sed -n 's/^report: //p'; }
 
 began=$SECONDS
 for entry in "${kernels[@]}"; do
     read -r release level <<<"$entry"
-    start "$release" "$level"
+    start_machine "$release" "$work/disk" "$work/$level.disk" "$logs/$level.console" "init=/guest papaya_level=$level"
 done
 for machine in "${machines[@]}"; do
     wait "$machine" || echo "kernels.sh: a machine ended with $?" >&2

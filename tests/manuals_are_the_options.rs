@@ -14,7 +14,8 @@ use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 /// What stands first in every page; the string is what clap_mangen writes for an apostrophe.
 const NOTE: &str = ".\\\" Made by tests/manuals_are_the_options.rs; see there.\n\
                     .ie \\n(.g .ds Aq \\(aq\n\
-                    .el .ds Aq '\n";
+                    .el .ds Aq '\n\
+                    .ad l\n";
 /// When the pages were last looked through.
 const DATE: &str = "2026-11-27";
 
