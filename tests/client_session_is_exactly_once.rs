@@ -163,7 +163,8 @@ fn what_may_have_been_stored_and_removed_is_not_sent_twice_and_the_sender_is_tol
     // It is sent; whether it was stored before the log was removed, nobody can see any more.
     server.set_mood(Mood::Swallows);
     session.say(Manner::Say, "perhaps".into()).unwrap();
-    while !session.unacknowledged().is_in_flight() {
+    // Not only sent: what the server has not read yet when it is cut off, it would read later.
+    while server.swallowed() == 0 {
         session.step(None, Some(Instant::now() + Duration::from_millis(1))).unwrap();
     }
     let before = session.position();

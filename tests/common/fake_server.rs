@@ -66,6 +66,7 @@ struct Shared {
     changed: Condvar,
     stop: AtomicBool,
     connections: AtomicUsize,
+    swallowed: AtomicUsize,
     secrets: AtomicUsize,
     tickets: AtomicUsize,
 }
@@ -100,6 +101,7 @@ impl FakeServer {
             changed: Condvar::new(),
             stop: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
+            swallowed: AtomicUsize::new(0),
             secrets: AtomicUsize::new(0),
             tickets: AtomicUsize::new(0),
         });
@@ -152,6 +154,11 @@ impl FakeServer {
     /// How many connections there have been.
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
+    }
+
+    /// How many messages were taken and forgotten.
+    pub fn swallowed(&self) -> usize {
+        self.shared.swallowed.load(Ordering::SeqCst)
     }
 
     /// How many joins came with the secret, and how many with a ticket.
@@ -414,7 +421,10 @@ impl<'a> Connection<'a> {
                 *n -= 1;
                 return Ok(Some(Rejection::Storage));
             }
-            Mood::Swallows => return Ok(None),
+            Mood::Swallows => {
+                self.shared.swallowed.fetch_add(1, Ordering::SeqCst);
+                return Ok(None);
+            }
             Mood::Rejects(reason) => return Ok(Some(*reason)),
             _ => {}
         }
