@@ -1,0 +1,374 @@
+//! One client of any of the servers: its connection, what it has to send, and what it has heard.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use papayachat::token::Token;
+use papayachat::wire::cipher::{Opener, Sealer};
+use papayachat::wire::event::{Event, Plaintext};
+use papayachat::wire::frame::{HEADER, TAG, next_frame};
+use papayachat::wire::handshake::{MESSAGE_LEN, NkInitiator};
+use papayachat::wire::hex;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+
+enum Form {
+    Papaya { sealer: Sealer, opener: Opener },
+    Line,
+    Tls(Box<rustls::ClientConnection>),
+}
+
+pub struct Client {
+    stream: TcpStream,
+    form: Form,
+    /// Bytes from the socket that are no whole frame yet.
+    sealed: Vec<u8>,
+    sealed_length: usize,
+    /// Text that is no whole line yet.
+    text: Vec<u8>,
+    out: Vec<u8>,
+    /// The message that was heard last, how many were, and a digest of their order.
+    heard: Vec<u64>,
+    received: usize,
+    order: DefaultHasher,
+}
+
+/// A client that is in the room, and the ticket it was given.
+pub struct Joined {
+    pub client: Client,
+    pub ticket: Option<String>,
+}
+
+impl Client {
+    /// Connects and joins; panics if it is not let in.
+    pub fn join(
+        protocol: &str,
+        address: &str,
+        token: &str,
+        number: usize,
+        ticket: Option<&str>,
+    ) -> Joined {
+        let stream = TcpStream::connect(address).expect("the server listens");
+        stream.set_nodelay(true).expect("TCP_NODELAY");
+        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
+        let secret = std::fs::read_to_string(token).expect("the token's file");
+        let joined = match protocol {
+            "papaya" => join_papaya(stream, secret.trim(), number, ticket),
+            "line" | "tls" => {
+                let form = if protocol == "line" { Form::Line } else { Form::Tls(tls()) };
+                let mut client = Self::with(stream, form);
+                client.put(format!("join {} user{number}\n", secret.trim()).as_bytes());
+                client.flush_all();
+                while client.text.is_empty() {
+                    client.receive().expect("the server lets us in");
+                }
+                assert!(client.text.starts_with(b"ok\n"), "the server refuses");
+                client.text.drain(..3);
+                Joined { client, ticket: None }
+            }
+            other => panic!("no protocol {other}"),
+        };
+        joined.client.stream.set_nonblocking(true).expect("O_NONBLOCK");
+        joined
+    }
+
+    fn with(stream: TcpStream, form: Form) -> Self {
+        Self {
+            stream,
+            form,
+            sealed: vec![0; 128 << 10],
+            sealed_length: 0,
+            text: Vec::new(),
+            out: Vec::new(),
+            heard: Vec::new(),
+            received: 0,
+            order: DefaultHasher::new(),
+        }
+    }
+
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+
+    pub fn received(&self) -> usize {
+        self.received
+    }
+
+    /// Equal for clients that have heard the same in the same order.
+    pub fn order(&self) -> u64 {
+        self.order.finish()
+    }
+
+    /// Says message `number`.
+    pub fn say(&mut self, number: usize, by: usize, padding: &str) {
+        let line = match self.form {
+            Form::Papaya { .. } => {
+                format!(
+                    "{{\"cmd\":\"say\",\"id\":\"{number}\",\"text\":\"{number} {by} {padding}\"}}\n"
+                )
+            }
+            _ => format!("say {number} {by} {padding}\n"),
+        };
+        self.put(line.as_bytes());
+        if self.out.len() > 16 << 10 {
+            self.flush();
+        }
+    }
+
+    fn put(&mut self, text: &[u8]) {
+        match &mut self.form {
+            Form::Papaya { sealer, .. } => self.out.extend(seal(sealer, text)),
+            Form::Line => self.out.extend_from_slice(text),
+            Form::Tls(tls) => tls.writer().write_all(text).expect("room in TLS"),
+        }
+    }
+
+    /// Sends what the socket takes.
+    pub fn flush(&mut self) {
+        if let Form::Tls(tls) = &mut self.form {
+            while tls.wants_write() {
+                tls.write_tls(&mut self.out).expect("memory");
+            }
+        }
+        while !self.out.is_empty() {
+            match self.stream.write(&self.out) {
+                Ok(length) => drop(self.out.drain(..length)),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return,
+                Err(e) => panic!("the server closes: {e}"),
+            }
+        }
+    }
+
+    fn flush_all(&mut self) {
+        self.flush();
+        // Of a handshake each turn has to be waited for.
+        while matches!(&self.form, Form::Tls(tls) if tls.is_handshaking()) {
+            self.receive().expect("a handshake");
+            self.flush();
+        }
+        self.flush();
+    }
+
+    /// One read; text goes to `text`. Whether there was anything.
+    fn receive(&mut self) -> Result<bool, String> {
+        let space = &mut self.sealed[self.sealed_length..];
+        let length = match self.stream.read(space) {
+            Ok(0) => return Err("the server has closed".into()),
+            Ok(length) => length,
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(false),
+            Err(e) => return Err(e.to_string()),
+        };
+        self.sealed_length += length;
+        let mut taken = 0;
+        let all = &mut self.sealed[..self.sealed_length];
+        match &mut self.form {
+            Form::Line => {
+                self.text.extend_from_slice(all);
+                taken = all.len();
+            }
+            Form::Tls(tls) => {
+                let mut rest = &*all;
+                while !rest.is_empty() {
+                    tls.read_tls(&mut rest).map_err(|e| e.to_string())?;
+                    tls.process_new_packets().map_err(|e| e.to_string())?;
+                    match tls.reader().read_to_end(&mut self.text) {
+                        Err(e) if e.kind() != ErrorKind::WouldBlock => return Err(e.to_string()),
+                        _ => {}
+                    }
+                }
+                taken = all.len();
+            }
+            Form::Papaya { opener, .. } => {
+                while let Some(total) = next_frame(&all[taken..]).map_err(|e| e.to_string())? {
+                    let frame = &mut all[taken..taken + total];
+                    let header = [frame[0], frame[1]];
+                    let plain =
+                        opener.open(header, &mut frame[HEADER..]).map_err(|e| e.to_string())?;
+                    if let Plaintext::Log(_, bytes) =
+                        Plaintext::parse(plain).map_err(|e| e.to_string())?
+                    {
+                        self.text.extend_from_slice(bytes);
+                    }
+                    taken += total;
+                }
+            }
+        }
+        self.sealed.copy_within(taken..self.sealed_length, 0);
+        self.sealed_length -= taken;
+        Ok(true)
+    }
+
+    /// Takes what has come; tells the numbers of the messages, and how many of them are its own.
+    ///
+    /// # Errors
+    /// One came twice, or is not as it was sent.
+    pub fn hear(
+        &mut self,
+        own: usize,
+        padding: &str,
+        mut tell: impl FnMut(usize),
+    ) -> Result<usize, String> {
+        let mut mine = 0;
+        // Others have their turn, too.
+        for _ in 0..16 {
+            if !self.receive()? {
+                break;
+            }
+            let mut from = 0;
+            while let Some(length) = self.text[from..].iter().position(|b| *b == b'\n') {
+                let line = std::str::from_utf8(&self.text[from..from + length])
+                    .map_err(|e| e.to_string())?;
+                from += length + 1;
+                let text = match self.form {
+                    Form::Papaya { .. } => {
+                        line.split("\"text\":\"").nth(1).and_then(|t| t.strip_suffix("\"}"))
+                    }
+                    // SEQUENCE FROM TEXT
+                    _ => line.splitn(3, ' ').nth(2),
+                };
+                let Some(text) = text else {
+                    return Err(format!("an unknown line: {line}"));
+                };
+                let mut words = text.splitn(3, ' ');
+                let mut number = || words.next().and_then(|w| w.parse::<usize>().ok());
+                let (Some(number), Some(by), Some(rest)) = (number(), number(), words.next())
+                else {
+                    return Err(format!("a changed message: {line}"));
+                };
+                if rest != padding {
+                    return Err(format!("a changed message: {line}"));
+                }
+                let (word, bit) = (number / 64, 1 << (number % 64));
+                if self.heard.len() <= word {
+                    self.heard.resize(word + 1, 0);
+                }
+                if self.heard[word] & bit != 0 {
+                    return Err(format!("message {number} came twice"));
+                }
+                self.heard[word] |= bit;
+                number.hash(&mut self.order);
+                self.received += 1;
+                mine += usize::from(by == own);
+                tell(number);
+            }
+            self.text.drain(..from);
+        }
+        Ok(mine)
+    }
+}
+
+fn seal(sealer: &mut Sealer, text: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0; HEADER + text.len() + TAG];
+    frame[HEADER..HEADER + text.len()].copy_from_slice(text);
+    let length = sealer.seal(&mut frame, text.len()).expect("a frame");
+    frame.truncate(length);
+    frame
+}
+
+fn join_papaya(mut stream: TcpStream, token: &str, number: usize, ticket: Option<&str>) -> Joined {
+    let token = Token::parse(token).expect("a token");
+    let (noise, hello) = NkInitiator::start(&token.server).expect("Noise");
+    stream.write_all(&hello).expect("the server takes a hello");
+    let mut reply = [0; 1 + MESSAGE_LEN];
+    stream.read_exact(&mut reply).expect("the server answers");
+    let keys =
+        noise.finish(reply[1..].try_into().expect("its length")).expect("the token's server");
+    let (sealer, opener) = (Sealer::new(keys.client_to_server), Opener::new(keys.server_to_client));
+    let mut client = Client::with(stream, Form::Papaya { sealer, opener });
+    let credential = match ticket {
+        Some(ticket) => format!("\"ticket\":\"{ticket}\""),
+        None => format!("\"secret\":\"{}\"", *hex::encode(&token.secret.0)),
+    };
+    let id = hex::encode(&token.id.0);
+    let line = format!(
+        "{{\"cmd\":\"join\",\"id\":\"{}\",{credential},\"session\":\"{number:032x}\"}}\n",
+        *id
+    );
+    client.put(line.as_bytes());
+    client.flush();
+    // The first frame is the welcome, which has the ticket.
+    loop {
+        let length =
+            client.stream.read(&mut client.sealed[client.sealed_length..]).expect("a welcome");
+        assert!(length > 0, "the server closes");
+        client.sealed_length += length;
+        let Some(total) = next_frame(&client.sealed[..client.sealed_length]).expect("a frame")
+        else {
+            continue;
+        };
+        let Form::Papaya { opener, .. } = &mut client.form else { unreachable!() };
+        let header = [client.sealed[0], client.sealed[1]];
+        let plain =
+            opener.open(header, &mut client.sealed[HEADER..total]).expect("a frame").to_vec();
+        client.sealed.copy_within(total..client.sealed_length, 0);
+        client.sealed_length -= total;
+        let Ok(Plaintext::Control(json)) = Plaintext::parse(&plain) else { panic!("no welcome") };
+        assert!(
+            matches!(Event::parse(json), Ok(Event::Welcome(_))),
+            "refused: {}",
+            String::from_utf8_lossy(json)
+        );
+        let welcome: serde_json::Value = serde_json::from_slice(json).expect("JSON");
+        return Joined { client, ticket: welcome["ticket"].as_str().map(str::to_owned) };
+    }
+}
+
+fn tls() -> Box<rustls::ClientConnection> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .expect("TLS versions")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+        .with_no_client_auth();
+    let name = ServerName::try_from("localhost").expect("a name");
+    let mut connection = rustls::ClientConnection::new(Arc::new(config), name).expect("TLS");
+    connection.set_buffer_limit(None);
+    Box::new(connection)
+}
+
+/// The peers' certificates are made for the run: who they are is not what is measured.
+#[derive(Debug)]
+struct Anybody(Arc<rustls::crypto::CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let known = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signed, known)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let known = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signed, known)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
