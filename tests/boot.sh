@@ -37,6 +37,8 @@ while [[ ${1-} == --* ]]; do
 done
 all="install start doctor token talk refusal violation reload restart listener keeper watchdog stop"
 all="$all refused instance activated upgrade remove purge reinstall"
+# The guide is about the kernel that needs no weaker level.
+[ -n "$with_kernels" ] || all="$all guide"
 steps=${*:-$all}
 
 [ "$(id -u)" -eq 0 ] || not_run "only root can boot a tree"
@@ -95,6 +97,7 @@ for revision in 1 2; do
     "$here/packaging/deb" --revision "$revision" "$release" "$root/packages" >/dev/null 2>&1
 done
 install -m 755 "$here/tests/boot-guest.sh" "$root/guest"
+"$here/tests/guide.sh" --blocks "$root/guide-blocks"
 cat >"$root/etc/systemd/system/guest.service" <<UNIT
 [Unit]
 After=multi-user.target

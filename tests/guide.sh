@@ -4,8 +4,8 @@
 # As root, with the programs built: `tests/guide.sh [DIRECTORY-OF-PROGRAMS]`. Every `sh` block is run in
 # its order, in namespaces of its own (files, network, processes) with copies of /etc and /var/lib, so
 # that nothing of this machine changes. There is no service manager in them: small stand-ins for apt,
-# systemctl and journalctl start and stop the real programs as the units do; tests of the units
-# themselves are elsewhere. Blocks that begin with podman are not run.
+# systemctl and journalctl start and stop the real programs as the units do; tests/boot.sh runs the same
+# blocks under a real one. Blocks that begin with podman are not run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -130,6 +130,20 @@ while True: log.recv(9000)' </dev/null &
     echo "guide.sh: $count blocks work as they are printed"
 }
 
+# Each block in a file of its own, in their order.
+take_blocks() { # DIRECTORY
+    mkdir -p "$1"
+    awk -v to="$1" '
+        /^```sh$/ { file = sprintf("%s/%02d-line-%d.sh", to, ++n, NR); next }
+        /^```nft$/ { file = to "/rules.nft"; next }
+        /^```/ { file = ""; next }
+        file { print > file }' docs/admin.md
+}
+
+if [ "${1-}" = --blocks ]; then
+    take_blocks "$2"
+    exit
+fi
 if [ "${1-}" = --inside ]; then
     inside "$2"
     exit
@@ -152,9 +166,5 @@ cp -r packaging "$work/source/"
 cp "$programs/papayad" "$programs/papaya" "$work/bin/"
 : >"$work/journal"
 stand_ins
-awk -v to="$work/blocks" '
-    /^```sh$/ { file = sprintf("%s/%02d-line-%d.sh", to, ++n, NR); next }
-    /^```nft$/ { file = to "/rules.nft"; next }
-    /^```/ { file = ""; next }
-    file { print > file }' docs/admin.md
+take_blocks "$work/blocks"
 unshare --mount --net --pid --fork --kill-child --mount-proc "$0" --inside "$work"
