@@ -5,8 +5,8 @@ import statistics
 HEAD = """# Benchmarks
 
 Made by `benches/run` out of [benchmarks.jsonl](benchmarks.jsonl), a line a run; see [performance.md](performance.md)
-for what was tried and why. {machine}; {date}, commit {commit}. Medians, and in brackets the least and the greatest
-of the repetitions, which were interleaved. Every client heard every message exactly once, intact, and in the same
+for what was tried and why. {machine};
+{date}, commit {commit}; {repetitions} a phase, interleaved: medians, and in brackets the least and the greatest. Every client heard every message exactly once, intact, and in the same
 order; else there would be no line here.
 
 papayad runs as released: encrypted, all confinement, `log.durability = "interval"`. The goroutine servers
@@ -52,13 +52,15 @@ def write(root, results):
         return statistics.median(found) if found else None
 
     last = results[-1]
-    out = HEAD.format(machine=last["machine"], date=last["run"][:10], commit=last["commit"])
+    most = 1 + max(r["repetition"] for r in results)
+    out = HEAD.format(machine=last["machine"], date=last["run"][:10], commit=last["commit"],
+                      repetitions="one run" if most == 1 else f"up to {most} runs")
     out += goals(root, median, servers)
 
     for title, phase, columns in (
         ("64 clients, 50 messages a second", "rate50", LATE),
         ("64 clients, 500 messages a second", "rate500", LATE),
-        ("Saturation, 64 clients, 16 messages under way each", "flood", [
+        ("Saturation, 64 clients, 64 messages under way each", "flood", [
             ("deliveries/s", "deliveries_per_second", "{:.0f}"), ("CPU µs a delivery", "cpu_us_per_delivery", "{:.2f}")]),
         ("Two clients, 8 messages under way each", "window8", [
             ("deliveries/s", "deliveries_per_second", "{:.0f}"), ("CPU µs a delivery", "cpu_us_per_delivery", "{:.2f}")]),
@@ -140,7 +142,8 @@ def goals(root, median, servers):
         if met != "met":
             unmet.append((name, goal))
         form = "{:.0f}" if abs(bound) > 1000 else "{:.1f}"
-        out += f"| {goal} | {form.format(abs(found))} {unit} | {form.format(abs(bound))} {unit} | {met} |\n"
+        shown = [f"{form.format(abs(value))} {unit}" if value == value else "-" for value in (found, bound)]
+        out += f"| {goal} | {shown[0]} | {shown[1]} | {met} |\n"
     out += "| 10,000 idle clients in 3 GiB, all back within 60 s after a restart | not measured | | not measured |\n"
     unmet.append(("crowd", "10,000 clients"))
     out += "\nWhat stands in the way of those that are not met:\n\n"

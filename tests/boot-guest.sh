@@ -44,7 +44,9 @@ show() { # NAME COMMAND…
 mark() { journalctl --no-pager -q -n 0 --show-cursor | sed -n 's/^-- cursor: //p' >/tmp/cursor; }
 show_journal() { # NAME
     mkdir -p /shown
-    { echo '$ journalctl -u papayad' && journalctl --no-pager -q -u papayad --after-cursor="$(cat /tmp/cursor)"; } >"/shown/$1"
+    # What systemd counts depends on the system that the tree runs on.
+    { echo '$ journalctl -u papayad' && journalctl --no-pager -q -u papayad --after-cursor="$(cat /tmp/cursor)"; } |
+        grep -v ': Consumed ' >"/shown/$1"
 }
 
 step_install() {
