@@ -27,6 +27,10 @@ const RED_ZONE: u64 = 128;
 const SIGNALS: u64 = 8;
 /// The length of the instruction `syscall`.
 const SYSCALL: u64 = 2;
+/// A signal came before the fork, the bell's for example: the kernel would begin it again by itself.
+const ERESTARTNOINTR: i64 = -513;
+/// So often at most.
+const FORKS_MAX: u32 = 100;
 /// No call is under way that the kernel might restart.
 const NO_CALL: u64 = u64::MAX;
 
@@ -110,9 +114,13 @@ impl Tracee {
     /// Has it fork (clone(2) with SIGCHLD alone), if it may. The child is under control, too, and
     /// at the same call.
     pub fn fork(&mut self) -> Result<Self, End> {
-        match self.try_call(libc::SYS_clone, [libc::SIGCHLD as u64, 0, 0, 0, 0, 0])? {
-            (_, Some(child)) => Ok(child),
-            (result, None) => Err(End::Returned(result)),
+        let mut tried = 0;
+        loop {
+            match self.try_call(libc::SYS_clone, [libc::SIGCHLD as u64, 0, 0, 0, 0, 0])? {
+                (_, Some(child)) => return Ok(child),
+                (ERESTARTNOINTR, None) if tried < FORKS_MAX => tried += 1,
+                (result, None) => return Err(End::Returned(result)),
+            }
         }
     }
 
