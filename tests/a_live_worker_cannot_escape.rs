@@ -4,43 +4,14 @@
 //! and leaves a whole log. Needs root, which alone may have another process do its bidding.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-#[cfg(target_arch = "x86_64")]
-#[path = "common/people.rs"]
-mod people;
-#[cfg(target_arch = "x86_64")]
-#[path = "common/processes.rs"]
-mod processes;
-#[cfg(target_arch = "x86_64")]
-#[path = "common/raw_client.rs"]
-mod raw_client;
-#[path = "common/service.rs"]
-mod service;
-#[cfg(target_arch = "x86_64")]
-#[path = "common/tracer.rs"]
-mod tracer;
+#[path = "common/debugged.rs"]
+mod debugged;
 
-use std::process::ExitCode;
-
-use libtest_mimic::Arguments;
-use service::is_root;
-
-fn main() -> ExitCode {
-    let trials = trials().into_iter().map(|trial| trial.with_ignored_flag(!is_root()));
-    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
-}
-
-#[cfg(target_arch = "x86_64")]
-use live::trials;
-
-/// The tracer does not know other processors.
 #[cfg(not(target_arch = "x86_64"))]
-fn trials() -> Vec<libtest_mimic::Trial> {
-    vec![libtest_mimic::Trial::test("live workers (x86_64 only)", || {
-        Err("not on this processor".into())
-    })]
-    .into_iter()
-    .map(|trial| trial.with_ignored_flag(true))
-    .collect()
+use debugged as live;
+
+fn main() -> std::process::ExitCode {
+    debugged::run(live::trials())
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -61,11 +32,11 @@ mod live {
     use papayachat::ticket::Ticket;
     use papayachat::token::Token;
 
-    use super::people::{Person, read_token};
-    use super::processes::{all, child_titled, titled, wait_confined, wait_until};
-    use super::raw_client::{RawClient, connect};
-    use super::service::{Message, Service, level, wait_child};
-    use super::tracer::{End, Tracee};
+    use super::debugged::people::{Person, read_token};
+    use super::debugged::processes::{all, child_titled, titled, wait_confined, wait_until};
+    use super::debugged::raw_client::{RawClient, connect};
+    use super::debugged::service::{Message, Service, level, wait_child};
+    use super::debugged::tracer::{End, Tracee};
 
     /// Fewer would not be the catalogue.
     const LEAST: usize = 100;
@@ -109,21 +80,6 @@ mod live {
         room.mourn(Place::Joined, &member.0);
         room.close(1);
         Ok(())
-    }
-
-    /// A message of one byte and of one descriptor, as sendmsg(2) and recvmsg(2) want it, to be
-    /// written at this address.
-    fn message(at: u64, descriptor: i32) -> Vec<u8> {
-        const PARTS: u64 = 56;
-        const CONTROL: u64 = PARTS + 16;
-        const BYTE: u64 = CONTROL + 24;
-        let control_length = (16 + size_of::<i32>()) as u64;
-        // msghdr: no address; the parts; the control messages, with room for padding; no flags.
-        let header = [0, 0, at + PARTS, 1, at + CONTROL, BYTE - CONTROL, 0];
-        let part = [at + BYTE, 1];
-        let rights = (libc::SCM_RIGHTS as u64) << 32 | libc::SOL_SOCKET as u64;
-        let control = [control_length, rights, descriptor as u64, 0];
-        header.iter().chain(&part).chain(&control).flat_map(|word| word.to_ne_bytes()).collect()
     }
 
     /// The descriptors of a process, by number, with what they are.
@@ -333,16 +289,9 @@ mod live {
         fn pass_descriptor(&self, (victim, channel): &(Victim, i32)) -> End {
             let mut recv = Tracee::seize(victim.pid);
             let mut keeper = Tracee::seize(titled(&self.service, "papayad: keeper").pid);
-            let place = keeper.scratch();
-            keeper.write(place, &message(place, policy::keeper::STATE));
-            let flags = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as u64;
-            let sent = keeper.call(libc::SYS_sendmsg, [*channel as u64, place, flags, 0, 0, 0]);
-            assert_eq!(sent, End::Returned(1));
+            assert_eq!(keeper.send(*channel, &[0], Some(policy::keeper::STATE)), End::Returned(1));
             drop(keeper);
-            let place = recv.scratch();
-            recv.write(place, &message(place, 0));
-            let flags = (libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC) as u64;
-            recv.call(libc::SYS_recvmsg, [policy::recv::KEEPER as u64, place, flags, 0, 0, 0])
+            recv.receive(policy::recv::KEEPER)
         }
 
         /// Carol is in the room once more.

@@ -5,45 +5,18 @@
 //! may have another process do its bidding, and is limited in processes only for others.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-#[cfg(target_arch = "x86_64")]
-#[path = "common/people.rs"]
-mod people;
-#[cfg(target_arch = "x86_64")]
-#[path = "common/processes.rs"]
-mod processes;
-#[cfg(target_arch = "x86_64")]
-#[path = "common/raw_client.rs"]
-mod raw_client;
-#[path = "common/service.rs"]
-mod service;
-#[cfg(target_arch = "x86_64")]
-#[path = "common/tracer.rs"]
-mod tracer;
+#[path = "common/debugged.rs"]
+mod debugged;
 
-use std::process::ExitCode;
-
-use libtest_mimic::Arguments;
-use service::is_root;
-
-fn main() -> ExitCode {
-    let trials = trials().into_iter().map(|trial| trial.with_ignored_flag(!is_root()));
-    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
-}
-
-#[cfg(target_arch = "x86_64")]
-use strays::trials;
-
-/// The tracer does not know other processors.
 #[cfg(not(target_arch = "x86_64"))]
-fn trials() -> Vec<libtest_mimic::Trial> {
-    vec![libtest_mimic::Trial::test("strays (x86_64 only)", || Err("not here".into()))]
-        .into_iter()
-        .map(|trial| trial.with_ignored_flag(true))
-        .collect()
+use debugged as live;
+
+fn main() -> std::process::ExitCode {
+    debugged::run(live::trials())
 }
 
 #[cfg(target_arch = "x86_64")]
-mod strays {
+mod live {
     use std::net::TcpStream;
 
     use libtest_mimic::Trial;
@@ -51,13 +24,13 @@ mod strays {
     use nix::unistd::Pid;
     use papayachat::confine::{Role, policy};
 
-    use super::people::Person;
-    use super::processes::{
+    use super::debugged::people::Person;
+    use super::debugged::processes::{
         Process, child_titled, children, no_zombie_stays, wait_confined, wait_until,
     };
-    use super::raw_client::{RawClient, connect, join_line, read_to_end, read_token};
-    use super::service::Service;
-    use super::tracer::{End, Tracee};
+    use super::debugged::raw_client::{RawClient, connect, join_line, read_to_end, read_token};
+    use super::debugged::service::Service;
+    use super::debugged::tracer::{End, Tracee};
 
     /// How a RECV comes to its end, given its client's connection.
     type Ending = fn(&Service, Tracee, TcpStream);

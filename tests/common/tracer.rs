@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Instant;
 
 use libc::{c_long, user_regs_struct};
+use nix::errno::Errno;
 use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -111,6 +112,37 @@ impl Tracee {
         self.try_call(number, arguments).map_or_else(|end| end, |(result, _)| End::Returned(result))
     }
 
+    /// Has it send a message over a socket, with one of its descriptors if it is to.
+    pub fn send(&mut self, socket: i32, bytes: &[u8], descriptor: Option<i32>) -> End {
+        let place = self.scratch();
+        self.write(place, &message(place, bytes, descriptor));
+        let flags = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as u64;
+        self.call(libc::SYS_sendmsg, [socket as u64, place, flags, 0, 0, 0])
+    }
+
+    /// Has it receive one byte, and a descriptor if there is one with it.
+    pub fn receive(&mut self, socket: i32) -> End {
+        let place = self.scratch();
+        self.write(place, &message(place, &[0], Some(0)));
+        let flags = (libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC) as u64;
+        self.call(libc::SYS_recvmsg, [socket as u64, place, flags, 0, 0, 0])
+    }
+
+    /// The first argument of the call at whose entrance it stands.
+    pub fn first_argument(&self) -> u64 {
+        self.own.rdi
+    }
+
+    /// Lets it go on until it ends.
+    pub fn end(self) -> End {
+        loop {
+            match run_to_call_stop(self.pid) {
+                Ok(_) => {}
+                Err(end) => return end,
+            }
+        }
+    }
+
     /// Has it fork (clone(2) with SIGCHLD alone), if it may. The child is under control, too, and
     /// at the same call.
     pub fn fork(&mut self) -> Result<Self, End> {
@@ -128,7 +160,7 @@ impl Tracee {
     pub fn release_to_sleep(self) {
         let all_signals = self.scratch();
         self.write(all_signals, &[0xff; SIGNALS as usize]);
-        self.enter(libc::SYS_ppoll, [0, 0, 0, all_signals, SIGNALS, 0]);
+        self.enter(libc::SYS_ppoll, [0, 0, 0, all_signals, SIGNALS, 0]).unwrap();
     }
 
     pub fn pid(&self) -> i32 {
@@ -153,10 +185,10 @@ impl Tracee {
     }
 
     /// Another call in the place of its own.
-    fn enter(&self, number: c_long, [rdi, rsi, rdx, r10, r8, r9]: [u64; 6]) {
+    fn enter(&self, number: c_long, [rdi, rsi, rdx, r10, r8, r9]: [u64; 6]) -> Result<(), End> {
         let orig_rax = number as u64;
         let asked = user_regs_struct { orig_rax, rdi, rsi, rdx, r10, r8, r9, ..self.own };
-        ptrace::setregs(self.pid, asked).unwrap();
+        or_killed(self.pid, ptrace::setregs(self.pid, asked))
     }
 
     /// Makes a call; what it returned, and the child that it made. Then it stands where it stood.
@@ -165,11 +197,11 @@ impl Tracee {
         number: c_long,
         arguments: [u64; 6],
     ) -> Result<(i64, Option<Self>), End> {
-        self.enter(number, arguments);
+        self.enter(number, arguments)?;
         let child = run_to_call_stop(self.pid)?;
-        let result = ptrace::getregs(self.pid).unwrap().rax as i64;
+        let result = or_killed(self.pid, ptrace::getregs(self.pid))?.rax as i64;
         let again = at_call(&self.own);
-        ptrace::setregs(self.pid, again).unwrap();
+        or_killed(self.pid, ptrace::setregs(self.pid, again))?;
         // Only now does it die, if it must: the kernel passes the call's exit before the signal.
         run_to_call_stop(self.pid)?;
         Ok((result, child.map(|child| Self::stopped(child, Some(again)))))
@@ -187,7 +219,7 @@ impl Drop for Tracee {
 fn run_to_call_stop(pid: Pid) -> Result<Option<Pid>, End> {
     let (mut child, mut signal) = (None, None);
     loop {
-        ptrace::syscall(pid, signal.take()).unwrap();
+        or_killed(pid, ptrace::syscall(pid, signal.take()))?;
         match wait(pid) {
             WaitStatus::PtraceSyscall(_) => return Ok(child),
             WaitStatus::PtraceEvent(_, _, libc::PTRACE_EVENT_FORK) => {
@@ -200,6 +232,34 @@ fn run_to_call_stop(pid: Pid) -> Result<Option<Pid>, End> {
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// A process that somebody kills leaves its stop, and cannot be asked any more.
+fn or_killed<T>(pid: Pid, asked: nix::Result<T>) -> Result<T, End> {
+    match asked {
+        Err(Errno::ESRCH) => match wait(pid) {
+            WaitStatus::Signaled(_, signal, _) => Err(End::Killed(signal)),
+            other => panic!("{other:?}"),
+        },
+        asked => Ok(asked.unwrap()),
+    }
+}
+
+/// A message and one descriptor at most, as sendmsg(2) and recvmsg(2) want it, to be written at this
+/// address.
+fn message(at: u64, bytes: &[u8], descriptor: Option<i32>) -> Vec<u8> {
+    const PARTS: u64 = 56;
+    const CONTROL: u64 = PARTS + 16;
+    const BYTES: u64 = CONTROL + 24;
+    let room = descriptor.map_or(0, |_| BYTES - CONTROL);
+    let control_length = (16 + size_of::<i32>()) as u64;
+    // msghdr: no address; the parts; the control messages, with room for padding; no flags.
+    let header = [0, 0, at + PARTS, 1, at + CONTROL, room, 0];
+    let part = [at + BYTES, bytes.len() as u64];
+    let rights = (libc::SCM_RIGHTS as u64) << 32 | libc::SOL_SOCKET as u64;
+    let control = [control_length, rights, descriptor.unwrap_or(0) as u64];
+    let words = header.iter().chain(&part).chain(&control);
+    words.flat_map(|word| word.to_ne_bytes()).chain(bytes.iter().copied()).collect()
 }
 
 /// Before the instruction that makes a call.
