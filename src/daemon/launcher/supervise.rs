@@ -111,7 +111,8 @@ pub struct Supervisor {
     /// Workers that are to be gone by then.
     doomed: BTreeSet<(Instant, WorkerId)>,
     next_id: WorkerId,
-    /// What the listener could not be told yet; bounded by the number of workers.
+    /// What the listener could not be told yet; bounded, as no worker is started for one that lets
+    /// it grow.
     untold: VecDeque<ToListener>,
     locks: Locks,
     bell: Bell,

@@ -108,6 +108,8 @@ impl Supervisor {
             match channel.receive_fds::<FromListener>() {
                 Ok(got) => {
                     let full = self.workers.len() >= self.workers_max();
+                    // It hears of each worker twice at most: more waits only for one that is deaf.
+                    let deaf = self.untold.len() >= 2 * self.workers_max();
                     match (got.message, got.fds.into_iter().next()) {
                         (FromListener::Open, None) => self.door_is_open(),
                         (FromListener::Penalty, None) => self.counters.penalties += 1,
@@ -116,7 +118,7 @@ impl Supervisor {
                         }
                         (FromListener::Start { id }, Some(client))
                             // Without gaps, or it could use the numbers up.
-                            if id == self.next_id && !full =>
+                            if id == self.next_id && !full && !deaf =>
                         {
                             let Some(next) = id.next() else { return false };
                             self.next_id = next;
