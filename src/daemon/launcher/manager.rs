@@ -121,10 +121,13 @@ impl Manager {
             return;
         }
         let status = compose();
-        if status != self.status.told {
-            self.tell(&format!("STATUS={}", one_line(&status)), false);
+        if status == self.status.told || self.tell(&format!("STATUS={}", one_line(&status)), false)
+        {
+            self.status_was_told(&status);
+        } else {
+            // Once more, when the manager has read some of what waits for it.
+            self.status.next = Instant::now() + STATUS_PAUSE;
         }
-        self.status_was_told(&status);
     }
 
     /// What has changed need not be told.
@@ -143,11 +146,12 @@ impl Manager {
         self.status = Status { told: status.to_owned(), next, stale: false };
     }
 
-    /// What cannot be sent is lost: a service does not depend on being watched.
-    fn tell(&self, message: &str, patiently: bool) {
-        let Some(socket) = &self.socket else { return };
+    /// Whether it was sent, or nobody wants it. A service does not depend on being watched: most of
+    /// what cannot be sent is lost.
+    fn tell(&self, message: &str, patiently: bool) -> bool {
+        let Some(socket) = &self.socket else { return true };
         let wait = if patiently { MsgFlags::empty() } else { MsgFlags::MSG_DONTWAIT };
-        let _ = send(socket.as_raw_fd(), message.as_bytes(), wait | MsgFlags::MSG_NOSIGNAL);
+        send(socket.as_raw_fd(), message.as_bytes(), wait | MsgFlags::MSG_NOSIGNAL).is_ok()
     }
 }
 
@@ -199,6 +203,28 @@ mod tests {
         assert_eq!(watchdog_pause(None, Some("7"), own), None);
         // However short: never as often as the loop can go round.
         assert_eq!(watchdog_pause(Some("1"), None, own), Some(Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn a_status_that_the_manager_had_no_room_for_is_told_once_there_is() {
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let status = Status { told: String::new(), next: Instant::now(), stale: false };
+        let mut manager = Manager { socket: Some(ours), watchdog: None, status };
+        while manager.tell("WATCHDOG=1", false) {}
+        manager.status_changed();
+        manager.tell_status(|| "1 client".into());
+        let mut buffer = [0; 64];
+        while let Ok(length) = theirs.recv(&mut buffer) {
+            assert_eq!(&buffer[..length], b"WATCHDOG=1");
+        }
+        assert!(manager.next_due().is_some(), "nobody will tell it");
+        // As if the pause was over.
+        manager.status.next = Instant::now();
+        manager.tell_status(|| "1 client".into());
+        let length = theirs.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..length], b"STATUS=1 client");
+        assert_eq!(manager.next_due(), None);
     }
 
     #[test]
