@@ -23,9 +23,17 @@ enum Form {
     Tls(Box<rustls::ClientConnection>),
 }
 
+/// What is said over it: IRC has lines of its own, and does not send a client what it said itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Language {
+    Chat,
+    Irc,
+}
+
 pub struct Client {
     stream: TcpStream,
     form: Form,
+    language: Language,
     /// Bytes from the socket that are no whole frame yet.
     sealed: Vec<u8>,
     sealed_length: usize,
@@ -36,6 +44,8 @@ pub struct Client {
     heard: Vec<u64>,
     received: usize,
     order: DefaultHasher,
+    /// The last message of each speaker; its length is known once all have joined.
+    last_of: Vec<Option<usize>>,
 }
 
 /// A client that is in the room, and the ticket it was given.
@@ -71,16 +81,57 @@ impl Client {
                 client.text.drain(..3);
                 Joined { client, ticket: None }
             }
+            "irc" | "irc-tls" => {
+                let form = if protocol == "irc" { Form::Line } else { Form::Tls(tls()) };
+                let mut client = Self::with(stream, form);
+                client.language = Language::Irc;
+                client.enter_channel(secret.trim(), number);
+                Joined { client, ticket: None }
+            }
             other => panic!("no protocol {other}"),
         };
         joined.client.stream.set_nonblocking(true).expect("O_NONBLOCK");
         joined
     }
 
+    /// RFC 2812: the password, a name, and once the server has said its welcome (001) the channel, of
+    /// which the list of names ends with 366.
+    fn enter_channel(&mut self, password: &str, number: usize) {
+        let hello = format!("PASS {password}\r\nNICK user{number}\r\nUSER user 0 * :user\r\n");
+        self.put(hello.as_bytes());
+        self.flush_all();
+        for (awaited, answer) in [("001", "JOIN #room\r\n"), ("366", "")] {
+            while !self.next_numeric(awaited) {
+                self.receive().expect("the server lets us in");
+            }
+            self.put(answer.as_bytes());
+            self.flush_all();
+        }
+        // What others said meanwhile stays.
+    }
+
+    /// Takes whole lines up to the one with this number; answers what has to be answered.
+    fn next_numeric(&mut self, awaited: &str) -> bool {
+        while let Some(length) = self.text.iter().position(|b| *b == b'\n') {
+            let line: Vec<u8> = self.text.drain(..=length).collect();
+            let line = String::from_utf8_lossy(&line);
+            if let Some(cookie) = line.strip_prefix("PING ") {
+                self.put(format!("PONG {cookie}").as_bytes());
+                self.flush_all();
+            }
+            assert!(!line.starts_with("ERROR"), "the server refuses: {line}");
+            if line.split(' ').nth(1) == Some(awaited) {
+                return true;
+            }
+        }
+        false
+    }
+
     fn with(stream: TcpStream, form: Form) -> Self {
         Self {
             stream,
             form,
+            language: Language::Chat,
             sealed: vec![0; 128 << 10],
             sealed_length: 0,
             text: Vec::new(),
@@ -88,6 +139,7 @@ impl Client {
             heard: Vec::new(),
             received: 0,
             order: DefaultHasher::new(),
+            last_of: Vec::new(),
         }
     }
 
@@ -99,9 +151,14 @@ impl Client {
         self.received
     }
 
-    /// Equal for clients that have heard the same in the same order.
-    pub fn order(&self) -> u64 {
-        self.order.finish()
+    /// Equal for clients that have heard the same in the same order; `None` where a client does not
+    /// hear its own words, so that each has heard something else.
+    pub fn order(&self) -> Option<u64> {
+        self.hears_itself().then(|| self.order.finish())
+    }
+
+    pub fn hears_itself(&self) -> bool {
+        self.language == Language::Chat
     }
 
     /// Says message `number`.
@@ -111,6 +168,9 @@ impl Client {
                 format!(
                     "{{\"cmd\":\"say\",\"id\":\"{number}\",\"text\":\"{number} {by} {padding}\"}}\n"
                 )
+            }
+            _ if self.language == Language::Irc => {
+                format!("PRIVMSG #room :{number} {by} {padding}\r\n")
             }
             _ => format!("say {number} {by} {padding}\n"),
         };
@@ -203,17 +263,15 @@ impl Client {
         Ok(true)
     }
 
-    /// Takes what has come; tells the numbers of the messages, and how many of them are its own.
+    /// Takes what has come; tells each message's number, and who said it.
     ///
     /// # Errors
-    /// One came twice, or is not as it was sent.
+    /// One came twice, or out of its speaker's order, or is not as it was sent.
     pub fn hear(
         &mut self,
-        own: usize,
         padding: &str,
-        mut tell: impl FnMut(usize),
-    ) -> Result<usize, String> {
-        let mut mine = 0;
+        mut tell: impl FnMut(usize, usize),
+    ) -> Result<(), String> {
         // Others have their turn, too.
         for _ in 0..16 {
             if !self.receive()? {
@@ -224,10 +282,20 @@ impl Client {
                 let line = std::str::from_utf8(&self.text[from..from + length])
                     .map_err(|e| e.to_string())?;
                 from += length + 1;
+                // Others that come, and the server's own words.
+                if self.language == Language::Irc && line.split(' ').nth(1) != Some("PRIVMSG") {
+                    continue;
+                }
                 let text = match self.form {
                     Form::Papaya { .. } => {
                         line.split("\"text\":\"").nth(1).and_then(|t| t.strip_suffix("\"}"))
                     }
+                    // :NICK!USER@HOST PRIVMSG #room :TEXT
+                    _ if self.language == Language::Irc => line
+                        .trim_end_matches('\r')
+                        .splitn(4, ' ')
+                        .nth(3)
+                        .and_then(|t| t.strip_prefix(':')),
                     // SEQUENCE FROM TEXT
                     _ => line.splitn(3, ' ').nth(2),
                 };
@@ -251,14 +319,19 @@ impl Client {
                     return Err(format!("message {number} came twice"));
                 }
                 self.heard[word] |= bit;
+                if self.last_of.len() <= by {
+                    self.last_of.resize(by + 1, None);
+                }
+                if self.last_of[by].replace(number) > Some(number) {
+                    return Err(format!("message {number} came after a later one of client {by}"));
+                }
                 number.hash(&mut self.order);
                 self.received += 1;
-                mine += usize::from(by == own);
-                tell(number);
+                tell(number, by);
             }
             self.text.drain(..from);
         }
-        Ok(mine)
+        Ok(())
     }
 }
 

@@ -3,7 +3,8 @@
 //!
 //! load PROTOCOL ADDRESS TOKEN-FILE CLIENTS MODE RATE SECONDS BYTES [CGROUP]
 //!
-//! PROTOCOL: papaya, line, tls. MODE: rate (RATE messages a second, whoever's turn it is), window (two
+//! PROTOCOL: papaya, line, tls, irc, irc-tls (RFC 2812; the token's file has the password; a client is not
+//! sent its own words, so the order is compared speaker by speaker). MODE: rate (RATE messages a second, whoever's turn it is), window (two
 //! speak, each with RATE messages under way), flood (all speak as fast as is taken, RATE under way
 //! each), idle (joins, waits for a line on standard input, and leaves). CGROUP: the server's directory
 //! below /sys/fs/cgroup/{cpuacct,memory}.
@@ -91,6 +92,8 @@ fn talk(clients: &mut [Client], plan: &Plan, group: &Cgroup) -> Option<serde_jso
         epoll.add(client.as_fd(), event).expect("epoll_ctl");
     }
     let count = clients.len();
+    // Who hears a message.
+    let hearers = if clients[0].hears_itself() { count } else { count - 1 };
     let speakers = if plan.mode == "window" { count.min(2) } else { count };
     let (mut sent, mut under_way) = (Vec::<Instant>::new(), vec![0usize; count]);
     let mut latencies = Latencies::default();
@@ -112,24 +115,24 @@ fn talk(clients: &mut [Client], plan: &Plan, group: &Cgroup) -> Option<serde_jso
                     say(clients, by, &mut sent);
                 }
             } else {
-                for by in 0..speakers {
-                    while under_way[by] < plan.rate as usize {
+                for (by, under_way) in under_way.iter_mut().enumerate().take(speakers) {
+                    while *under_way < plan.rate as usize {
                         say(clients, by, &mut sent);
-                        under_way[by] += 1;
+                        *under_way += 1;
                     }
                 }
             }
         }
         clients.iter_mut().for_each(Client::flush);
         let received: usize = clients.iter().map(Client::received).sum();
-        if now >= end && received == sent.len() * count {
+        if now >= end && received == sent.len() * hearers {
             break;
         }
         if now >= end.max(last) + PATIENCE {
             eprintln!(
                 "load: {} of {} deliveries never came",
-                sent.len() * count - received,
-                sent.len() * count
+                sent.len() * hearers - received,
+                sent.len() * hearers
             );
             return None;
         }
@@ -138,18 +141,20 @@ fn talk(clients: &mut [Client], plan: &Plan, group: &Cgroup) -> Option<serde_jso
             let index = event.data() as usize;
             let arrived = Instant::now();
             last = arrived;
-            let heard = clients[index].hear(index, &plan.padding, |number| {
+            let heard = clients[index].hear(&plan.padding, |number, by| {
+                // Whoever does not hear itself is told by its neighbour.
+                let teller = if hearers == count { by } else { (by + 1) % count };
+                if index == teller {
+                    under_way[by] = under_way[by].saturating_sub(1);
+                }
                 // Of a flood only some: the list shall not become the load.
                 if plan.mode == "rate" || number % 64 == 0 {
                     latencies.add(arrived - sent[number]);
                 }
             });
-            match heard {
-                Ok(own) => under_way[index] = under_way[index].saturating_sub(own),
-                Err(problem) => {
-                    eprintln!("load: client {index}: {problem}");
-                    return None;
-                }
+            if let Err(problem) = heard {
+                eprintln!("load: client {index}: {problem}");
+                return None;
             }
         }
     }
@@ -158,7 +163,7 @@ fn talk(clients: &mut [Client], plan: &Plan, group: &Cgroup) -> Option<serde_jso
         eprintln!("load: client {other} received the messages in another order than client 0");
         return None;
     }
-    let deliveries = (sent.len() * count) as f64;
+    let deliveries = (sent.len() * hearers) as f64;
     Some(json!({
         "messages": sent.len(), "deliveries": deliveries, "seconds": took,
         "deliveries_per_second": deliveries / took,
