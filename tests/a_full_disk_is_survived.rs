@@ -111,7 +111,8 @@ fn everything_arrives_once_when_there_is_space_again() {
             "{name}: {texts:?}"
         );
     }
-    drop(service);
+    // Before the service's directory, which could not be removed with it.
+    drop(disk);
 }
 
 /// Some hundred bytes, in alphabetical order.

@@ -17,7 +17,7 @@ use papayachat::exit::Exit;
 use papayachat::wire::event::{ByeReason, Event};
 use processes::{all, below, titled, wait_for_titles, wait_until};
 use raw_client::{RawClient, connect, join_line, read_to_end, read_token};
-use service::{PAPAYAD, Service, wait_child};
+use service::{PAPAYAD, Service, unseal, wait_child};
 
 /// Three people in the room.
 fn crowd(service: &Service) -> Vec<RawClient> {
@@ -156,6 +156,8 @@ fn a_second_service_is_refused_and_harms_nothing() {
         assert_eq!(status.code(), Some(Exit::Unavailable as i32), "{said}");
         assert!(said.contains(words), "{said}");
     }
+    // What the first of them had begun is to go with its directory.
+    unseal(other.path());
     assert!(processes.iter().all(|p| p.exists() && !p.is_zombie()));
     assert_eq!(fs::read(service.dir.path().join("state/tokens")).unwrap(), before);
     clients[0].say("1", "we are all still here");
