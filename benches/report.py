@@ -113,6 +113,38 @@ def write(root, results):
             keys = ("start_ms", "start_cpu_ms", "history_ms", "history_cpu_ms", "resume_ms", "resume_cpu_ms")
             out += f"| {megabytes} | " + " | ".join(f"{r[key]:.1f}" for key in keys) + " |\n"
     (docs / "benchmarks.md").write_text(out)
+    write_roles(docs / "performance.md", {r["phase"]: r for r in results if r["phase"].startswith("roles-")})
+
+
+BEGIN, END = "<!-- made by benches/run -->\n", "<!-- end of what is made -->\n"
+TITLES = {"roles-rate50": (64, 50), "roles-rate500": (64, 500), "roles-window8": (2, None), "roles-idle": (64, 0)}
+
+
+def write_roles(path, found):
+    """The tables of what each role does, between two marks of a page that is otherwise written by hand."""
+    if not found:
+        return
+    out = ""
+    for phase, (clients, rate) in TITLES.items():
+        if phase not in found:
+            continue
+        r = found[phase]
+        per = rate * clients if rate else None
+        out += {None: "\nTwo clients with 8 messages under way each", 0: f"\n{clients} idle clients, for a minute"}.get(
+            rate, f"\n{clients} clients, {rate} messages a second") + ":\n\n"
+        out += "| role | processes | CPU, % of a core | wake-ups/s | CPU µs a wake-up | system calls/s besides ppoll(2) |"
+        out += (" and for each delivery |" if per else "") + "\n" + "|---" * (7 if per else 6) + "|\n"
+        for role, v in r["roles"].items():
+            wakes, calls = v["wakes_per_second"], v.get("calls_per_second")
+            each = f"{v['cpu_percent'] * 1e4 / wakes:.0f}" if wakes > 1 else "-"
+            cells = [role, v["processes"], f"{v['cpu_percent']:.2f}", f"{wakes:.1f}", each, "-" if calls is None else f"{calls:.1f}"]
+            cells += ["-" if calls is None else f"{calls / per:.2f}"] if per else []
+            out += "| " + " | ".join(map(str, cells)) + " |\n"
+    if idle := found.get("roles-idle"):
+        out += "\nMemory of an idle client, in kB:\n\n| RECV's and SEND's own pages | pages that the two share | the kernel's | of it page tables |\n"
+        out += "|---|---|---|---|\n| " + " | ".join(f"{idle[k]:.0f}" for k in ("private_kb", "shared_kb", "kernel_kb", "page_tables_kb")) + " |\n"
+    head, _, rest = path.read_text().partition(BEGIN)
+    path.write_text(head + BEGIN + out + "\n" + END + rest.partition(END)[2])
 
 
 LATE = [("CPU µs a delivery", "cpu_us_per_delivery", "{:.2f}"), ("p50 ms", "p50_ms", "{:.1f}"),
