@@ -30,8 +30,10 @@ mod live {
     /// Its `/dev/null`: what it can always pass for a connection.
     const NULL: i32 = 0;
     /// So that what the launcher may keep is little; and yet enough for those whose joining or end
-    /// the listener has not been told yet.
-    const LIMITS: &str = "[limits]\nclients = 8\nper_source = 8\nstartups = \"32:30:32\"";
+    /// the listener has not been told yet. With a user of its own, since the kernel counts all of a
+    /// user's processes, and few clients are few processes (`prepare::limit_processes`).
+    const LIMITS: &str = "[identity]\nuser = \"bin\"\n\
+        [limits]\nclients = 8\nper_source = 8\nstartups = \"32:30:32\"";
     /// The length of `Ended`; that of `Joined` is another.
     const ENDED: i64 = 3;
     /// More than any launcher may keep for a listener that does not listen.
