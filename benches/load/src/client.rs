@@ -47,6 +47,7 @@ pub struct Client {
     heard: Vec<u64>,
     received: usize,
     order: u64,
+    texts: memchr::memmem::Finder<'static>,
     /// The last message of each speaker; its length is known once all have joined.
     last_of: Vec<Option<usize>>,
 }
@@ -142,6 +143,7 @@ impl Client {
             heard: Vec::new(),
             received: 0,
             order: 0,
+            texts: memchr::memmem::Finder::new(TEXT),
             last_of: Vec::new(),
         }
     }
@@ -290,7 +292,9 @@ impl Client {
                     continue;
                 }
                 let text = match self.form {
-                    Form::Papaya { .. } => memchr::memmem::find(line.as_bytes(), TEXT.as_bytes())
+                    Form::Papaya { .. } => self
+                        .texts
+                        .find(line.as_bytes())
                         .and_then(|at| line[at + TEXT.len()..].strip_suffix("\"}")),
                     // :NICK!USER@HOST PRIVMSG #room :TEXT
                     _ if self.language == Language::Irc => line
