@@ -63,7 +63,8 @@ def write(root, results):
         ("64 clients, 50 messages a second", "rate50", LATE),
         ("64 clients, 500 messages a second", "rate500", LATE),
         ("Saturation, 64 clients, 64 messages under way each", "flood", [
-            ("deliveries/s", "deliveries_per_second", "{:.0f}"), ("CPU µs a delivery", "cpu_us_per_delivery", "{:.2f}")]),
+            ("deliveries/s", "deliveries_per_second", "{:.0f}"), ("CPU µs a delivery", "cpu_us_per_delivery", "{:.2f}"),
+            ("the server's share, % of a core", "cpu_percent", "{:.0f}")]),
         ("Two clients, 8 messages under way each", "window8", [
             ("deliveries/s", "deliveries_per_second", "{:.0f}"), ("CPU µs a delivery", "cpu_us_per_delivery", "{:.2f}")]),
         ("An idle room of 64, 2 messages a second", "single", LATE),
