@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // A test that cannot go on has failed.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{Flock, FlockArg};
 use papayachat::room::record::Record;
 use serde_json::Value;
 
@@ -240,9 +241,28 @@ impl Service {
         fs::read(self.state.join("room.log")).unwrap()
     }
 
+    /// The same while nobody writes, as the log's own readers do: somebody may be at a record, of
+    /// which a part is there already.
+    fn whole_log(&self) -> Vec<u8> {
+        let mut log = fs::File::open(self.state.join("room.log")).unwrap();
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match Flock::lock(log, FlockArg::LockSharedNonblock) {
+                Ok(mut log) => {
+                    let mut bytes = Vec::new();
+                    log.read_to_end(&mut bytes).unwrap();
+                    return bytes;
+                }
+                Err((file, _)) => log = file,
+            }
+            assert!(Instant::now() < end, "the log stays locked");
+            thread::sleep(BETWEEN_TRIES);
+        }
+    }
+
     /// The records of the log; fails on a line that is none.
     pub fn records(&self) -> Vec<Value> {
-        let log = self.room_log();
+        let log = self.whole_log();
         let lines = log.split(|b| *b == b'\n').filter(|l| !l.is_empty());
         lines.map(|l| serde_json::from_slice(l).unwrap()).collect()
     }
@@ -262,7 +282,7 @@ impl Service {
 
     fn read_log(&self) -> (Vec<Message>, usize) {
         let (mut at, mut messages, mut torn) = (0, Vec::new(), 0);
-        for line in self.room_log().split_inclusive(|b| *b == b'\n') {
+        for line in self.whole_log().split_inclusive(|b| *b == b'\n') {
             match Record::parse(line) {
                 Ok(record) => messages.extend(Message::of(at, &record)),
                 Err(_) => torn += 1,
