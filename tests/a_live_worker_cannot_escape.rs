@@ -31,6 +31,7 @@ mod live {
     use papayachat::exit::Exit;
     use papayachat::ticket::Ticket;
     use papayachat::token::Token;
+    use serde_json::Value;
 
     use super::debugged::people::{Person, read_token};
     use super::debugged::processes::{all, child_titled, titled, wait_confined, wait_until};
@@ -214,7 +215,11 @@ mod live {
             let carol = read_token(&service.token("carol", &[]));
             let (guest, welcome) = RawClient::join(service.port, &carol, 0);
             drop(guest);
-            service.wait_for_status(|_, clients| clients.len() == talkers.len());
+            // Both of them, and not the guest and the one who was faster.
+            let is_here = |clients: &[Value], name| clients.iter().any(|c| c["name"] == name);
+            service.wait_for_status(|_, clients| {
+                clients.len() == 2 && is_here(clients, "alice") && is_here(clients, "bob")
+            });
             let mut room = Self {
                 service,
                 stop,
@@ -271,18 +276,19 @@ mod live {
         /// The same for a RECV, and the number of its channel in the keeper.
         fn victim_and_channel(&mut self, place: Place) -> (Victim, i32) {
             let keeper = titled(&self.service, "papayad: keeper").pid;
-            let channels = || -> BTreeSet<i32> {
+            // With what they are: the number may have been that of a channel that is closed since.
+            let channels = || -> BTreeSet<(i32, String)> {
                 let all = descriptors(keeper).into_iter();
-                all.filter(|(_, what)| what.starts_with("socket:")).map(|(n, _)| n).collect()
+                all.filter(|(_, what)| what.starts_with("socket:")).collect()
             };
             let before = channels();
             let victim = self.victim(place);
             let mut new = BTreeSet::new();
             wait_until("the keeper has its channel", || {
-                new = channels().difference(&before).copied().collect();
+                new = channels().difference(&before).cloned().collect();
                 new.len() == 1
             });
-            (victim, new.pop_first().unwrap())
+            (victim, new.pop_first().unwrap().0)
         }
 
         /// Has the keeper send its directory over a channel, and the RECV at its other end receive.
