@@ -14,11 +14,12 @@ mod stall;
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Instant;
 
 use nix::fcntl::{Flock, FlockArg};
 use papayachat::token::Token;
 use people::{Person, read_token};
-use service::{Service, descendants};
+use service::{PATIENCE, Service, descendants};
 use stall::{ALWAYS, stop_inside};
 
 /// Talks until told to stop; whoever it was, and what was said.
@@ -40,6 +41,18 @@ fn recv_of(service: &Service, name: &str) -> i32 {
     service.recvs_of(name)[0]
 }
 
+/// RECV is known as a member a moment before it forks SEND.
+fn send_of(recv: i32) -> i32 {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let [(send, _), ..] = descendants(recv)[..] {
+            return send;
+        }
+        assert!(Instant::now() < end, "RECV {recv} has no SEND");
+        thread::yield_now();
+    }
+}
+
 /// `recv` or `send` in the hands of the test, stopped inside the lock.
 fn stalled(which: &str) {
     let mut service =
@@ -52,14 +65,18 @@ fn stalled(which: &str) {
         let talkers = tokens.each_ref().map(|token| scope.spawn(|| talk(address, token, &over)));
         let recv = recv_of(&service, "alice");
         let victim = match which {
-            "send" => descendants(recv)[0].0,
+            "send" => send_of(recv),
             _ => recv,
         };
         stop_inside(victim);
         let line = service.wait_for_line("holds the log's lock and lets nobody in; removed");
         assert!(line.contains("recv alice"), "{line}");
         service.wait_for_line("recv alice");
-        assert_ne!(recv_of(&service, "alice"), recv);
+        // The launcher may not have reaped the old one yet.
+        service.wait_for_status(|_, clients| {
+            let of: Vec<_> = clients.iter().filter(|c| c["name"] == "alice").collect();
+            of.len() == 1 && of[0]["pid"] != recv
+        });
         over.store(true, Ordering::Relaxed);
         talkers.map(|talker| talker.join().unwrap())
     });
