@@ -11,11 +11,11 @@ mod random;
 #[path = "common/service.rs"]
 mod service;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use papayachat::client::session::{Happening, Options};
+use papayachat::client::session::{Happening, Options, Step};
 use papayachat::exit::Exit;
 use papayachat::room::offset::Offset;
 use papayachat::wire::command::Start;
@@ -55,7 +55,7 @@ fn the_old_connection_is_gone_before_the_new_one_is_let_in() {
     let mut other = Person::join(service.address(), &token);
     let others = [own_recv(&service, &[])];
     let proxy = Proxy::start(service.address());
-    let mut alice = Person::join_with(proxy.address, &token, impatient()).unwrap();
+    let mut alice = Person::join(proxy.address, &token);
     let mut said = Vec::new();
     for round in 0..10 {
         let old = own_recv(&service, &others);
@@ -64,6 +64,14 @@ fn the_old_connection_is_gone_before_the_new_one_is_let_in() {
             said.push(format!("{round}.{n}"));
             alice.say(said.last().unwrap());
         }
+        // Until it has sent them: they wait on the old connection's way.
+        while !proxy.holds_back() {
+            let soon = Instant::now() + Duration::from_millis(1);
+            if let Step::Happened(happening) = alice.session.step(None, Some(soon)).unwrap() {
+                alice.note(happening);
+            }
+        }
+        proxy.hang_up_on_clients();
         alice.until(returned);
         assert!(is_gone(old), "RECV {old} lives on beside its successor");
         alice.until(|alice, _| alice.session.unacknowledged().is_empty());

@@ -1,5 +1,6 @@
 //! Something bad on the way between client and server: a TCP proxy that cuts connections after so
-//! many bytes, or at once, and can hold back what both sides say while the connection stays open.
+//! many bytes, or at once, and can hold back what both sides say while the connection stays open;
+//! also so that the client knows that it has lost the connection, and the server does not.
 #![allow(dead_code, clippy::unwrap_used)] // Each test uses its part.
 
 use std::io::{Read, Write};
@@ -51,6 +52,8 @@ struct Line {
 struct Flow {
     left: Option<usize>,
     frozen: bool,
+    /// Something of the client's is held back.
+    holds: bool,
     cut: bool,
 }
 
@@ -96,6 +99,21 @@ impl Proxy {
         self.set_frozen(true);
     }
 
+    /// Whether something that clients have said is held back.
+    pub fn holds_back(&self) -> bool {
+        self.shared.open_lines().iter().any(|line| line.flow.lock().unwrap().holds)
+    }
+
+    /// Hangs up on the clients whose connections are frozen. Their server does not notice before
+    /// the thaw, when it gets what was held back.
+    pub fn hang_up_on_clients(&self) {
+        for line in self.shared.open_lines() {
+            if line.flow.lock().unwrap().frozen {
+                let _ = line.client.shutdown(Shutdown::Write);
+            }
+        }
+    }
+
     /// Lets everything through that was held back.
     pub fn thaw(&self) {
         self.set_frozen(false);
@@ -103,7 +121,10 @@ impl Proxy {
 
     fn set_frozen(&self, frozen: bool) {
         for line in self.shared.open_lines() {
-            line.flow.lock().unwrap().frozen = frozen;
+            let mut flow = line.flow.lock().unwrap();
+            flow.frozen = frozen;
+            flow.holds &= frozen;
+            drop(flow);
             line.changed.notify_all();
         }
     }
@@ -142,7 +163,7 @@ impl Shared {
             let line = Arc::new(Line {
                 client,
                 server,
-                flow: Mutex::new(Flow { left, frozen: false, cut: false }),
+                flow: Mutex::new(Flow { left, frozen: false, holds: false, cut: false }),
                 changed: Condvar::new(),
                 by_reset: random.below(2) == 0,
             });
@@ -161,7 +182,7 @@ impl Line {
     fn copy(&self, mut from: &TcpStream, mut to: &TcpStream) {
         let mut buffer = [0; 8192];
         while let Ok(length) = from.read(&mut buffer) {
-            let allowed = self.pass(length);
+            let allowed = self.pass(length, std::ptr::eq(from, &self.client));
             if allowed == 0 || to.write_all(&buffer[..allowed]).is_err() || allowed < length {
                 break;
             }
@@ -170,8 +191,9 @@ impl Line {
     }
 
     /// How many of `length` bytes may pass; waits while the connection is frozen.
-    fn pass(&self, length: usize) -> usize {
-        let flow = self.flow.lock().unwrap();
+    fn pass(&self, length: usize, is_clients: bool) -> usize {
+        let mut flow = self.flow.lock().unwrap();
+        flow.holds |= is_clients && flow.frozen && length > 0;
         let mut flow = self.changed.wait_while(flow, |f| f.frozen && !f.cut).unwrap();
         let allowed = match flow.left {
             _ if flow.cut => 0,
