@@ -3,6 +3,8 @@
 
 #[path = "common/intruder.rs"]
 mod intruder;
+#[path = "common/processes.rs"]
+mod processes;
 #[path = "common/service.rs"]
 mod service;
 
@@ -19,8 +21,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use libtest_mimic::{Arguments, Failed, Trial};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use papayachat::confine::Level;
 use papayachat::confine::policy::recv;
+use papayachat::confine::{Level, Role};
+use processes::{child_titled, wait_confined};
 use serde_json::Value;
 use service::{Service, is_root, wait_child};
 
@@ -67,7 +70,13 @@ impl Room {
             let mut tail = service.papaya(&token, "tail", &["--follow"]);
             tail.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
         });
-        service.wait_for_status(|_, clients| clients.len() == PEOPLE.len());
+        let (_, clients) = service.wait_for_status(|_, clients| clients.len() == PEOPLE.len());
+        // Somebody is here a moment before RECV forks SEND, and before the two are confined.
+        for client in &clients {
+            let recv = pid(client).as_raw();
+            wait_confined(child_titled(recv, "papayad: send"), Role::Send);
+            wait_confined(recv, Role::RecvJoined);
+        }
         Self { service, people: people.into() }
     }
 
@@ -326,8 +335,10 @@ fn descriptors() -> Result<(), Failed> {
 fn impostor() -> Result<(), Failed> {
     let room = Room::open();
     room.must_be_clean();
-    // What looked at the port is gone again.
-    let (status, clients) = room.service.wait_for_status(|status, _| status["starting"] == 0);
+    // What looked at the port was here, and is gone again.
+    let (status, clients) = room.service.wait_for_status(|status, _| {
+        status["counters"]["refusals"]["no_token"] == 1 && status["starting"] == 0
+    });
     let daemon = nix::unistd::User::from_name("daemon")?.unwrap();
     let (uid, gid) = (daemon.uid.as_raw(), daemon.gid.as_raw());
     let mut impostor = Command::new("sleep").arg("600").uid(uid).gid(gid).spawn()?;
