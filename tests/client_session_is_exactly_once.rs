@@ -5,9 +5,12 @@
 
 mod common;
 
+use std::net::{SocketAddr, SocketAddrV4};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use common::fake_server::{FakeServer, Mood, record};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, socket};
 use papayachat::client::backoff::Backoff;
 use papayachat::client::outbox::Manner;
 use papayachat::client::session::{Happening, Options, Session, Step, TextError};
@@ -297,9 +300,9 @@ fn a_wrong_secret_a_wrong_key_and_an_unreachable_server_are_told_apart() {
     assert_eq!(wrong.exit, Exit::Refused);
     assert!(wrong.message.contains("does not hold the key that this token names"), "{wrong}");
 
-    let address = server.address;
-    drop(server);
-    let token = FakeServer::start().token.clone();
+    // Nobody listens there, and nobody else is given the port meanwhile.
+    let (taken, address) = port_without_a_listener();
+    let token = server.token.clone();
     let gone = Session::connect(address.to_string().parse().unwrap(), token, hurried(Start::End));
     let gone = gone.err().unwrap();
     assert_eq!(gone.exit, Exit::Unavailable);
@@ -307,6 +310,17 @@ fn a_wrong_secret_a_wrong_key_and_an_unreachable_server_are_told_apart() {
         gone.message.contains(&format!("cannot reach {address}: connection refused")),
         "{gone}"
     );
+    drop(taken);
+}
+
+/// A socket that is bound and does not listen, and its address.
+fn port_without_a_listener() -> (OwnedFd, SocketAddr) {
+    let any = SockaddrIn::new(127, 0, 0, 1, 0);
+    let taken =
+        socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    bind(taken.as_raw_fd(), &any).unwrap();
+    let address: SockaddrIn = getsockname(taken.as_raw_fd()).unwrap();
+    (taken, SocketAddrV4::from(address).into())
 }
 
 #[test]
