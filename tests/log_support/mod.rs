@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use libtest_mimic::{Arguments, Trial};
@@ -25,6 +25,8 @@ use papayachat::room::offset::Offset;
 use papayachat::room::record::{Batch, Kind, MAX_LINE, Record};
 
 const DIR: &str = "PAPAYA_TEST_DIR";
+/// How long a worker may take to answer, or to wait for a lock: generous, for busy machines.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs the tests, or the worker's role if this process is one.
 pub fn main(tests: Vec<Trial>) -> ExitCode {
@@ -147,7 +149,7 @@ impl Worker {
             .stdout(shared_log)
             .spawn()
             .unwrap();
-        ours.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        ours.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut worker = Self { child, socket: BufReader::new(ours) };
         assert_eq!(worker.answer(), "ready");
         worker
@@ -181,7 +183,8 @@ impl Worker {
         let short = Some(Duration::from_millis(5));
         self.socket.get_ref().set_read_timeout(short).unwrap();
         let mut line = String::new();
-        for _ in 0..4000 {
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
             match self.socket.read_line(&mut line) {
                 Ok(_) => break,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {}
@@ -189,13 +192,12 @@ impl Worker {
             }
             let locks = std::fs::read_to_string("/proc/locks").unwrap();
             if locks.lines().any(|line| line.contains("->") && line.contains(&mark)) {
-                let long = Some(Duration::from_secs(60));
-                self.socket.get_ref().set_read_timeout(long).unwrap();
+                self.socket.get_ref().set_read_timeout(Some(PATIENCE)).unwrap();
                 return Outcome::Waits;
             }
         }
         assert!(line.ends_with('\n'), "the worker neither answers nor waits: {line:?}");
-        self.socket.get_ref().set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        self.socket.get_ref().set_read_timeout(Some(PATIENCE)).unwrap();
         Outcome::Answered(line.trim_end().into())
     }
 
