@@ -15,33 +15,34 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use papayachat::client::session::{Happening, Options, Step};
+use papayachat::client::session::{Happening, Step};
 use papayachat::exit::Exit;
-use papayachat::room::offset::Offset;
-use papayachat::wire::command::Start;
-use people::{Person, hurried, read_token};
+use people::{Person, read_token};
 use proxy::Proxy;
 use serde_json::Value;
-use service::Service;
+use service::{PATIENCE, Service};
 
 const TWO_SESSIONS: &str = "[limits]\nsessions = 2\nrate = \"1000000/s\"\nburst = 10000\n";
 /// Set in the ninth word of /proc/PID/stat once a process is on its way out (PF_EXITING).
 const EXITING: u64 = 4;
-
-/// One that notices soon that nothing comes any more.
-fn impatient() -> Options {
-    Options {
-        ping_every: Duration::from_millis(200),
-        patience: Duration::from_millis(500),
-        ..hurried(Start::From(Offset(0)))
-    }
-}
 
 /// Whether this process can do nothing any more.
 fn is_gone(pid: i32) -> bool {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
     let words: Vec<&str> = stat[stat.rfind(')').unwrap() + 1..].split_ascii_whitespace().collect();
     matches!(words[0], "Z" | "X") || words[6].parse::<u64>().unwrap() & EXITING != 0
+}
+
+/// Works the client's connection until it is so, whatever happens there.
+fn work_until(person: &mut Person, so: impl Fn() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !so() {
+        assert!(Instant::now() < end, "nothing of what was said has come to the proxy");
+        let soon = Instant::now() + Duration::from_millis(1);
+        if let Step::Happened(happening) = person.session.step(None, Some(soon)).unwrap() {
+            person.note(happening);
+        }
+    }
 }
 
 fn returned(_: &Person, happening: &Happening) -> bool {
@@ -65,12 +66,7 @@ fn the_old_connection_is_gone_before_the_new_one_is_let_in() {
             alice.say(said.last().unwrap());
         }
         // Until it has sent them: they wait on the old connection's way.
-        while !proxy.holds_back() {
-            let soon = Instant::now() + Duration::from_millis(1);
-            if let Step::Happened(happening) = alice.session.step(None, Some(soon)).unwrap() {
-                alice.note(happening);
-            }
-        }
+        work_until(&mut alice, || proxy.holds_back());
         proxy.hang_up_on_clients();
         alice.until(returned);
         assert!(is_gone(old), "RECV {old} lives on beside its successor");
@@ -91,19 +87,25 @@ fn the_old_connection_is_gone_before_the_new_one_is_let_in() {
 fn a_recv_that_does_not_leave_is_removed_and_what_it_had_read_is_not_said_twice() {
     let service = Service::start(TWO_SESSIONS);
     let token = read_token(&service.token("alice", &[]));
-    let mut alice = Person::join_with(service.address(), &token, impatient()).unwrap();
+    let proxy = Proxy::start(service.address());
+    let mut alice = Person::join(proxy.address, &token);
     let mut said = Vec::new();
     for round in 0..2 {
         let old = own_recv(&service, &[]);
         // Stopped, it has the client's messages in its socket, and could store them later.
         kill(Pid::from_raw(old), Signal::SIGSTOP).unwrap();
+        let before = proxy.passed();
         for n in 0..50 {
             said.push(format!("{round}.{n}"));
             alice.say(said.last().unwrap());
         }
+        work_until(&mut alice, || proxy.passed() > before);
+        proxy.freeze();
+        proxy.hang_up_on_clients();
         alice.until(returned);
         assert!(is_gone(old), "RECV {old} lives on beside its successor");
         alice.until(|alice, _| alice.session.unacknowledged().is_empty());
+        proxy.thaw();
     }
     let stored: Vec<String> = service.messages().into_iter().map(|m| m.text).collect();
     assert_eq!(stored, said);

@@ -36,6 +36,8 @@ struct Shared {
     /// Weak: a connection is closed as soon as its two copiers have ended.
     lines: Mutex<Vec<Weak<Line>>>,
     accepted: AtomicUsize,
+    /// How many bytes of clients were handed on.
+    passed: Arc<AtomicUsize>,
     ended: AtomicBool,
 }
 
@@ -43,6 +45,7 @@ struct Shared {
 struct Line {
     client: TcpStream,
     server: TcpStream,
+    passed: Arc<AtomicUsize>,
     flow: Mutex<Flow>,
     changed: Condvar,
     /// Cut by a reset rather than by an orderly end.
@@ -75,6 +78,7 @@ impl Proxy {
             treat: Mutex::new(Box::new(treat)),
             lines: Mutex::new(Vec::new()),
             accepted: AtomicUsize::new(0),
+            passed: Arc::default(),
             ended: AtomicBool::new(false),
         });
         let inner = Arc::clone(&shared);
@@ -102,6 +106,11 @@ impl Proxy {
     /// Whether something that clients have said is held back.
     pub fn holds_back(&self) -> bool {
         self.shared.open_lines().iter().any(|line| line.flow.lock().unwrap().holds)
+    }
+
+    /// How many bytes that clients have said were handed on to the server.
+    pub fn passed(&self) -> usize {
+        self.shared.passed.load(Ordering::Relaxed)
     }
 
     /// Hangs up on the clients whose connections are frozen. Their server does not notice before
@@ -163,6 +172,7 @@ impl Shared {
             let line = Arc::new(Line {
                 client,
                 server,
+                passed: Arc::clone(&self.passed),
                 flow: Mutex::new(Flow { left, frozen: false, holds: false, cut: false }),
                 changed: Condvar::new(),
                 by_reset: random.below(2) == 0,
@@ -180,10 +190,17 @@ impl Shared {
 
 impl Line {
     fn copy(&self, mut from: &TcpStream, mut to: &TcpStream) {
+        let is_clients = std::ptr::eq(from, &self.client);
         let mut buffer = [0; 8192];
         while let Ok(length) = from.read(&mut buffer) {
-            let allowed = self.pass(length, std::ptr::eq(from, &self.client));
-            if allowed == 0 || to.write_all(&buffer[..allowed]).is_err() || allowed < length {
+            let allowed = self.pass(length, is_clients);
+            if allowed == 0 || to.write_all(&buffer[..allowed]).is_err() {
+                break;
+            }
+            if is_clients {
+                self.passed.fetch_add(allowed, Ordering::Relaxed);
+            }
+            if allowed < length {
                 break;
             }
         }
