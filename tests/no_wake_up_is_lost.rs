@@ -15,9 +15,13 @@ mod stall;
 #[path = "common/texts.rs"]
 mod texts;
 
-use std::fs::File;
+use std::io::Write;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::poll::{PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill, raise};
 use nix::unistd::Pid;
@@ -80,8 +84,7 @@ fn what_a_killed_recv_had_stored_is_rung_for() {
     let limits = format!("[limits]\nrate = \"1000000/s\"\nburst = 10000\n{}", stall::ALWAYS);
     let service = Service::start(&limits);
     let (alice, bob) = (service.token("alice", &[]), service.token("bob", &[]));
-    let said = service.dir.path().join("said");
-    std::fs::write(&said, texts::lines(50_000).join("\n")).unwrap();
+    let said = Arc::new(texts::lines(50_000).join("\n") + "\n");
     // The answer to a ping would wake its SEND, too.
     let options = Options {
         ping_every: Duration::from_secs(3600),
@@ -90,7 +93,10 @@ fn what_a_killed_recv_had_stored_is_rung_for() {
     let mut bob = Person::join_with(service.address(), &read_token(&bob), options).unwrap();
     for _ in 0..5 {
         let mut send = service.papaya(&alice, "send", &[]);
-        let mut send = send.stdin(File::open(&said).unwrap()).spawn().unwrap();
+        let mut send = send.stdin(Stdio::piped()).spawn().unwrap();
+        // She never comes to an end by herself, however long it takes to catch her RECV.
+        let (mut mouth, said) = (send.stdin.take().unwrap(), said.clone());
+        let speaks = thread::spawn(move || while mouth.write_all(said.as_bytes()).is_ok() {});
         let is_alice = |c: &Value| c["name"] == "alice";
         let (_, here) = service.wait_for_status(|_, clients| clients.iter().any(is_alice));
         let recv = here.iter().find(|c| is_alice(c)).unwrap()["pid"].as_i64().unwrap() as i32;
@@ -98,7 +104,10 @@ fn what_a_killed_recv_had_stored_is_rung_for() {
         // The client must not come back: it would ring.
         send.kill().unwrap();
         send.wait().unwrap();
-        kill(Pid::from_raw(recv), Signal::SIGKILL).unwrap();
+        speaks.join().unwrap();
+        // If that took too long, the service has removed who holds the lock.
+        let killed = kill(Pid::from_raw(recv), Signal::SIGKILL);
+        assert!(matches!(killed, Ok(()) | Err(Errno::ESRCH)), "{killed:?}");
         service.wait_for_status(|_, clients| !clients.iter().any(is_alice));
         let stored = service.messages_among_torn();
         while bob.seen.len() < stored.len() {
@@ -110,7 +119,7 @@ fn what_a_killed_recv_had_stored_is_rung_for() {
 
 #[test]
 fn a_bell_between_the_look_and_the_sleep_ends_the_sleep() {
-    prepare();
+    let _alone = prepare();
     for _ in 0..100 {
         signal::take(Signal::SIGUSR1);
         ring();
@@ -126,7 +135,7 @@ fn a_bell_between_the_look_and_the_sleep_ends_the_sleep() {
 /// in two steps, as the original's `pause()`, sleeps on.
 #[test]
 fn without_the_atomic_mask_that_bell_is_lost() {
-    prepare();
+    let _alone = prepare();
     let mut open = SigSet::empty();
     open.add(Signal::SIGUSR1);
     signal::take(Signal::SIGUSR1);
@@ -136,12 +145,14 @@ fn without_the_atomic_mask_that_bell_is_lost() {
     assert!(signal::take(Signal::SIGUSR1), "though the bell had rung");
 }
 
-/// Sets this thread's mask and the process's handler as SEND does.
-fn prepare() {
-    static ONCE: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    let _once = ONCE.lock().unwrap();
+/// Sets this thread's mask and the process's handler as SEND does, for one test at a time: what notes
+/// that a bell has rung is the whole process's.
+fn prepare() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     signal::apply(&signal::Plan { noted: &[Signal::SIGUSR1], ignored: &[], defaulted: &[] })
         .unwrap();
+    alone
 }
 
 /// Rings for this thread alone.
