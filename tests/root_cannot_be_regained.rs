@@ -55,8 +55,6 @@ fn set_uid_is_inert() -> Result<(), Failed> {
     let directory =
         tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o755)).tempdir()?;
     let program = directory.path().join("id");
-    fs::copy("/usr/bin/id", &program)?;
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o6755))?;
     let path = program.to_str().ok_or("a path that is not text")?;
     must_end(&again("set-uid", path).output()?, "exit 0")
 }
@@ -98,8 +96,13 @@ fn dropped(user: &str) -> Result<(), String> {
     }
 }
 
-/// The part: drops root and runs a program that belongs to root and is set-uid.
+/// The part: drops root and runs a program that belongs to root and is set-uid. It makes that itself:
+/// what another thread of the tests starts meanwhile would have it open for writing for a moment,
+/// and the kernel runs no such program.
 fn run_set_uid(program: &str) -> Result<(), String> {
+    fs::copy("/usr/bin/id", program)
+        .and_then(|_| fs::set_permissions(program, fs::Permissions::from_mode(0o6755)))
+        .map_err(|error| error.to_string())?;
     let ids = lookup("nobody").map_err(|error| error.to_string())?;
     become_forever(&ids).map_err(|error| error.to_string())?;
     let output = Command::new(program).arg("-u").output().map_err(|error| error.to_string())?;
