@@ -17,8 +17,9 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Failed, Trial};
 use nix::fcntl::OFlag;
 use nix::unistd::{Group, User};
+use papayachat::confine::Role;
 use papayachat::confine::policy::{self, Descriptor};
-use processes::{Process, all, no_zombie_stays, wait_for_titles};
+use processes::{Process, all, no_zombie_stays, wait_confined, wait_for_titles, wait_until};
 use raw_client::{RawClient, connect, read_token};
 use service::{Service, is_root};
 
@@ -56,7 +57,7 @@ struct Room {
 
 impl Room {
     fn open() -> Self {
-        let service = Service::start("");
+        let service = Service::start("[limits]\ngrace = \"600s\"");
         let clients: Vec<RawClient> = ["alice", "bob", "carol"]
             .into_iter()
             .map(|name| {
@@ -74,11 +75,17 @@ impl Room {
         titles.push(format!("papayad: recv - {}", stranger.local_addr().unwrap()));
         let titles: Vec<&str> = titles.iter().map(String::as_str).collect();
         let found = wait_for_titles(&service, &titles);
-        // The title comes before the confinement: its own filter is stacked on the launcher's.
-        let stranger_pid = find(&found, "recv -").pid;
-        processes::wait_until("the stranger's RECV is confined", || {
-            status(stranger_pid)["Seccomp_filters"].parse::<u32>().unwrap() >= 2
-        });
+        // The title comes before the confinement, for which something is open for a moment.
+        for process in &found {
+            let role = match process.title.split(' ').nth(1).unwrap() {
+                "recv" if process.title.contains(" - ") => Role::Recv,
+                "recv" => Role::RecvJoined,
+                "send" => Role::Send,
+                "listener" => Role::Listener,
+                _ => Role::Keeper,
+            };
+            wait_confined(process.pid, role);
+        }
         Self { service, clients, stranger, found }
     }
 
@@ -193,13 +200,18 @@ fn descriptors(room: &mut Room) {
     check_table(room, &members("send"), &send, policy::send::DESCRIPTORS);
     check_table(room, &room.of("listener"), &listener, policy::listener::DESCRIPTORS);
     let keepers = room.of("keeper");
-    let mut open = kinds(room, keepers[0]);
-    let beyond = open.split_off(&policy::keeper::FIRST);
+    // It takes the stranger's channel, and lets go of what it gave to the others, in its own time.
+    let mut open = BTreeMap::new();
+    let mut beyond = BTreeMap::new();
+    let channels = |of: &BTreeMap<i32, Kind>| of.values().filter(|k| **k == Kind::Channel).count();
+    wait_until("the keeper has a channel for each worker", || {
+        open = kinds(room, keepers[0]);
+        beyond = open.split_off(&policy::keeper::FIRST);
+        channels(&beyond) == 4
+    });
     assert_eq!(open, keeper.into_iter().collect(), "{:?}", keepers[0]);
     numbers_are(&open, policy::keeper::DESCRIPTORS);
     // Beyond its table: a channel for each worker, and its own descriptions of log and gate.
-    let channels = beyond.values().filter(|k| **k == Kind::Channel).count();
-    assert_eq!(channels, 4, "{beyond:?}");
     for kind in beyond.values() {
         let known = match kind {
             Kind::Channel => true,
@@ -236,7 +248,9 @@ fn kinds(room: &Room, process: &Process) -> BTreeMap<i32, Kind> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(format!("/proc/{}/fd", process.pid)).unwrap() {
         let number: i32 = entry.unwrap().file_name().to_str().unwrap().parse().unwrap();
-        let path = fs::read_link(format!("/proc/{}/fd/{number}", process.pid)).unwrap();
+        // Closed since it was listed.
+        let path = fs::read_link(format!("/proc/{}/fd/{number}", process.pid));
+        let Ok(path) = path else { continue };
         let text = path.to_str().unwrap();
         let inode = text.strip_prefix("socket:[").and_then(|t| t.strip_suffix(']'));
         let kind = if text == "/dev/null" {
@@ -290,16 +304,20 @@ fn sockets(room: &mut Room) {
         }
         found
     };
+    // Listener and launcher close theirs once they have handed it on: soon, and not before.
+    let wait_for_holders = |inode: &str, wanted: BTreeSet<i32>| {
+        wait_until(&format!("{wanted:?} alone hold {inode}"), || holders(inode) == wanted);
+    };
     let pid = |title: String| find(&room.found, &title).pid;
     for (name, client) in ["alice", "bob", "carol"].into_iter().zip(&room.clients) {
         let address = client.stream.local_addr().unwrap();
         let pair = [pid(format!("recv {name} {address}")), pid(format!("send {name} {address}"))];
         let inode = fs::read_link(format!("/proc/{}/fd/0", pair[0])).unwrap();
-        assert_eq!(holders(inode.to_str().unwrap()), pair.into_iter().collect());
+        wait_for_holders(inode.to_str().unwrap(), pair.into_iter().collect());
     }
     let stranger = pid(format!("recv - {}", room.stranger.local_addr().unwrap()));
     let inode = fs::read_link(format!("/proc/{stranger}/fd/0")).unwrap();
-    assert_eq!(holders(inode.to_str().unwrap()), [stranger].into_iter().collect());
+    wait_for_holders(inode.to_str().unwrap(), [stranger].into_iter().collect());
 }
 
 fn groups(room: &mut Room) {
