@@ -176,6 +176,12 @@ fn syslog(config: &Config) -> Outcome {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
+
+    use nix::sys::socket::{
+        AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, socket,
+    };
+
     use super::*;
 
     fn differs(outcome: &Outcome) -> bool {
@@ -204,7 +210,11 @@ mod tests {
     fn a_port_that_takes_no_connection_is_told_unless_the_door_is_closed() {
         let open = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let good = open.local_addr().unwrap().to_string();
-        let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        // Bound, so that nobody else gets the port, and not listening.
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let bound = socket(AddressFamily::Inet, SockType::Stream, flags, None).unwrap();
+        bind(bound.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
+        let gone = getsockname::<SockaddrIn>(bound.as_raw_fd()).unwrap();
         let look = |door| {
             let status = serde_json::json!({ "door": door, "addresses": [good, gone.to_string()] });
             ports(&status).iter().map(|finding| differs(&finding.outcome)).collect::<Vec<_>>()
