@@ -152,6 +152,8 @@ TOML
 # Runs a command of the script; what it said is in $work/said.
 rc() { sh "$script" "$@" >"$work/said" 2>&1; }
 says() { grep -qF -- "$1" "$work/said" || fail "expected: $1"; }
+# shellcheck disable=SC2317 # Called by until_so.
+door() { rc status && grep -qF "door $1" "$work/said"; }
 
 shellcheck "$here/rc.d/papayad"
 for word in PROVIDE REQUIRE KEYWORD; do
@@ -201,12 +203,14 @@ says "door open"
 says "already running"
 
 rc pause || fail pause
-rc status || fail status
-says "door closed"
+# It closes in its own time.
+until_so door closed || fail "the door does not close"
 rc resume || fail resume
 rc status || fail status
 says "door open"
 
+# The supervisor notes it after it has started it.
+until_so [ -s "$work/run/papayad.child.pid" ] || fail "there is no file of the service's process id"
 before="$(supervisor) $(server)"
 configured 'room.mtod = "a mistake"'
 for word in reload restart; do
@@ -221,6 +225,7 @@ until_so grep -F "the configuration was read again" "$work/log" || fail "it was 
 
 rc restart || fail restart
 until_so rc status || fail "it does not answer after restart"
+until_so [ -s "$work/run/papayad.child.pid" ] || fail "there is no file of the service's process id"
 [ "$(server)" != "${before#* }" ] || fail "restart did nothing"
 
 pids="$(supervisor) $(server)"
