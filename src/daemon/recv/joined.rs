@@ -36,8 +36,9 @@ use crate::wire::event::{ByeReason, Event, Refusal, Rejection, Welcome};
 
 /// How long SEND may take to deliver the last word.
 const LAST_WORD: Duration = Duration::from_secs(1);
-/// How often, and how long, RECV waits for the end of a SEND whose channel is closed.
-const SEND_TRIES: u32 = 50;
+/// How often, and how long, RECV waits for the end of a SEND whose channel is closed: two seconds in
+/// all, so that on a busy machine, too, it is said what it died of.
+const SEND_TRIES: u32 = 200;
 const SEND_PAUSE: Duration = Duration::from_millis(10);
 /// Records that one append holds at least room for, in bytes.
 const BATCH_BYTES: usize = 64 << 10;
