@@ -33,6 +33,25 @@ fn talk(server: std::net::SocketAddr, token: &Token, over: &AtomicBool) -> (Pers
     (person, said)
 }
 
+/// Tells everybody to stop, also when a test fails among them, who would be waited for otherwise.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Until one of her lines is stored: before that the service may know of somebody who has not heard
+/// yet that she is in the room, and she would not come back.
+fn wait_until_she_talks(service: &Service, name: &str) {
+    let end = Instant::now() + PATIENCE;
+    while !service.messages_among_torn().iter().any(|m| m.from == name) {
+        assert!(Instant::now() < end, "{name} says nothing");
+        thread::yield_now();
+    }
+}
+
 /// The RECV of somebody who is here once.
 fn recv_of(service: &Service, name: &str) -> i32 {
     let here =
@@ -63,6 +82,8 @@ fn stalled(which: &str) {
     let over = AtomicBool::new(false);
     let everyone = thread::scope(|scope| {
         let talkers = tokens.each_ref().map(|token| scope.spawn(|| talk(address, token, &over)));
+        let ends = Ends(&over);
+        wait_until_she_talks(&service, "alice");
         let recv = recv_of(&service, "alice");
         let victim = match which {
             "send" => send_of(recv),
@@ -77,7 +98,7 @@ fn stalled(which: &str) {
             let of: Vec<_> = clients.iter().filter(|c| c["name"] == "alice").collect();
             of.len() == 1 && of[0]["pid"] != recv
         });
-        over.store(true, Ordering::Relaxed);
+        drop(ends);
         talkers.map(|talker| talker.join().unwrap())
     });
     let log = service.messages_among_torn();
