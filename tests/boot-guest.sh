@@ -25,7 +25,9 @@ process() { pgrep -n -f "^papayad: $1( |\$)"; }
 none_left() { ! pgrep -f '^papayad: '; }
 # Of a plain `! COMMAND` -e takes no notice.
 not() { ! "$@"; }
-said() { journalctl --no-pager -o cat -u papayad | grep -F "$1"; }
+# What the service has said already is in the journal then.
+journal() { command journalctl --sync && command journalctl --no-pager -q "$@"; }
+said() { journal -o cat -u papayad | grep -F "$1"; }
 
 another_main() { [ "$(main_pid)" != "$1" ] && [ "$(systemctl is-active papayad)" = active ]; }
 another_listener() { pid=$(process listener) && [ "$pid" != "$1" ] && papayad status | grep -F 'door open'; }
@@ -41,11 +43,12 @@ show() { # NAME COMMAND…
         sed -E 's/[[:space:]]*$//; /^ +(Tasks|Memory|CPU):/d' >"/shown/$name"
 }
 # The lines since a moment that `mark` has set.
-mark() { journalctl --no-pager -q -n 0 --show-cursor | sed -n 's/^-- cursor: //p' >/tmp/cursor; }
+mark() { journal -n 0 --show-cursor | sed -n 's/^-- cursor: //p' >/tmp/cursor; }
+said_since() { journal -o cat -u papayad --after-cursor="$(cat /tmp/cursor)" | grep -F "$1"; }
 show_journal() { # NAME
     mkdir -p /shown
     # What systemd counts depends on the system that the tree runs on.
-    { echo '$ journalctl -u papayad' && journalctl --no-pager -q -u papayad --after-cursor="$(cat /tmp/cursor)"; } |
+    { echo '$ journalctl -u papayad' && journal -u papayad --after-cursor="$(cat /tmp/cursor)"; } |
         grep -v ': Consumed ' >"/shown/$1"
 }
 
@@ -91,7 +94,7 @@ step_token() {
 step_talk() {
     mark
     papaya send alice 'hello, room'
-    until_so said 'ended (status 0)'
+    until_so said_since 'ended (status 0)'
     show_journal join
     papaya history alice --json | grep '"text":"hello, room"'
 }
@@ -99,7 +102,7 @@ step_refusal() {
     papayad token revoke mallory
     mark
     not papaya send --server 127.0.0.1:7722 --token-file /root/mallory.token 'let me in'
-    until_so said 'is refused: the token was revoked'
+    until_so said_since 'is refused: the token was revoked'
     show_journal refusal
 }
 step_violation() {
@@ -108,7 +111,8 @@ step_violation() {
     mark
     # The signal that a filter kills by.
     kill -SYS "$(process 'recv alice')"
-    until_so said 'killed by its filter'
+    until_so said_since 'killed by its filter'
+    until_so said_since 'after a violation of the confinement'
     kill $tail
     show_journal violation
     papayad status | grep '1 violations'
@@ -159,7 +163,7 @@ step_watchdog() {
     before=$(main_pid)
     kill -STOP "$before"
     until_so another_main "$before"
-    journalctl --no-pager -o cat -u papayad | grep -i 'watchdog timeout'
+    journal -o cat -u papayad | grep -i 'watchdog timeout'
     papaya send alice 'after the watchdog'
 }
 step_stop() {

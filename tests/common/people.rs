@@ -75,7 +75,10 @@ impl Person {
 
     /// Until `enough`.
     pub fn until(&mut self, mut enough: impl FnMut(&Self, &Happening) -> bool) {
+        let end = Instant::now() + 10 * PATIENCE;
         loop {
+            // Also of one who comes back again and again.
+            assert!(Instant::now() < end, "what is waited for never happens");
             let happening = self.next();
             if enough(self, &happening) {
                 // Much may have come with it.
