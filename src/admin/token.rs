@@ -49,7 +49,7 @@ pub enum Action {
     },
     /// Make a new token in a token's place and print it, once; the old one ends after the grace
     Rotate {
-        /// Its name or its id
+        /// Its name or its id; by a name, what earlier rotations have left ends, too
         which: String,
         /// How long the old one stays good, with its sessions: 0s ends it at once
         #[arg(long, value_name = "TIME", default_value = "24h", value_parser = grace)]

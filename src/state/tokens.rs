@@ -224,8 +224,10 @@ pub struct Successor {
 }
 
 /// Gives the token with this name or id a successor, under the lock: both are good until the grace
-/// is over, then the old one ends. Both changes are one replacement of the file, so that a crash
-/// leaves either none or both. Returns the old and the new one.
+/// is over, then the old one ends, and with it whatever an earlier rotation of the name has left:
+/// nobody who rotates because of a leak can know which of them has leaked. All changes are one
+/// replacement of the file, so that a crash leaves either none or all. Returns the newest of the old
+/// ones, and the new one.
 pub fn rotate(
     dir: &StateDir,
     which: &str,
@@ -238,20 +240,23 @@ pub fn rotate(
     if tokens.0.len() >= TOKENS_MAX {
         return Err(TokensError::Full);
     }
-    let old = tokens
+    let is_meant = |e: &Entry| e.is(which) && e.standing(now) == Standing::Good;
+    let newest = tokens
         .0
-        .iter_mut()
-        .rfind(|e| e.is(which) && e.standing(now) == Standing::Good)
+        .iter()
+        .rposition(is_meant)
         .ok_or_else(|| TokensError::Unknown(which.to_owned()))?;
     let Successor { id, hash } = successor;
-    let new = Entry { id, hash, created: now, ..old.clone() };
-    if grace.is_zero() {
-        old.revoke(now);
-    } else {
-        let end = now.checked_add(grace).unwrap_or(Timestamp::MAX);
-        old.expires = Some(old.expires.map_or(end, |expires| expires.min(end)));
+    let new = Entry { id, hash, created: now, ..tokens.0[newest].clone() };
+    let end = now.checked_add(grace).unwrap_or(Timestamp::MAX);
+    for old in tokens.0.iter_mut().filter(|e| is_meant(e)) {
+        if grace.is_zero() {
+            old.revoke(now);
+        } else {
+            old.expires = Some(old.expires.map_or(end, |expires| expires.min(end)));
+        }
     }
-    let old = old.clone();
+    let old = tokens.0[newest].clone();
     tokens.0.push(new.clone());
     tokens.save(dir)?;
     Ok((old, new))
@@ -405,7 +410,23 @@ mod tests {
         assert!(add(&dir, entry(3, "alice", None), second(110)).is_err());
         let (old, _) = rotate_at(&dir, "alice", 3, 0).unwrap();
         assert_eq!((old.id, old.hash.as_str()), (TokenId([2; 8]), ""));
-        assert_eq!(standings(&dir, 100), [Good, Revoked, Good]);
+        // Also the first one, whose grace was not over.
+        assert_eq!(standings(&dir, 100), [Revoked, Revoked, Good]);
+    }
+
+    #[test]
+    fn a_later_rotation_ends_all_tokens_of_the_name_within_its_own_grace() {
+        use Standing::{Expired, Good};
+        let (_at, dir) = with_tokens([entry(1, "alice", None), entry(9, "bob", None)]);
+        rotate_at(&dir, "alice", 2, 3600).unwrap();
+        rotate_at(&dir, "alice", 3, 10).unwrap();
+        assert_eq!(standings(&dir, 109), [Good, Good, Good, Good]);
+        assert_eq!(standings(&dir, 110), [Expired, Good, Expired, Good]);
+        // And never lets one live longer; an id means one token.
+        rotate_at(&dir, "alice", 4, 7200).unwrap();
+        assert_eq!(standings(&dir, 110)[..3], [Expired, Good, Expired]);
+        rotate_at(&dir, &TokenId([4; 8]).to_string(), 5, 0).unwrap();
+        assert_eq!(standings(&dir, 110)[3..], [Good, Standing::Revoked, Good]);
     }
 
     #[test]
