@@ -10,7 +10,7 @@ mod debugged;
 use debugged as live;
 
 fn main() -> std::process::ExitCode {
-    debugged::run(live::trials())
+    debugged::run_one_by_one(live::trials())
 }
 
 #[cfg(target_arch = "x86_64")]
