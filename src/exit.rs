@@ -5,6 +5,8 @@ use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use crate::visible::visible;
+
 /// The exit codes that scripts may rely on (a subset of sysexits(3)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -67,7 +69,8 @@ impl Failure {
     /// Prints the sentence behind the program's name on stderr, and gives the exit code for `main`.
     pub fn report(&self, program: &str) -> ExitCode {
         for line in self.message.lines() {
-            eprintln!("{program}: {}", line);
+            // Some sentences hold what a service, a file or a peer has said.
+            eprintln!("{program}: {}", visible(line));
         }
         ExitCode::from(self.exit as u8)
     }

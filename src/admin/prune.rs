@@ -24,6 +24,7 @@ use crate::room::log::LogError;
 use crate::room::offset::Offset;
 use crate::room::prune::{self, Keep, Pruner};
 use crate::token::Name;
+use crate::visible::visible;
 
 /// Options of `papayad log prune`.
 #[derive(Args, Debug)]
@@ -188,7 +189,9 @@ fn tell(service: Result<Option<Caller>, Failure>, to: Offset) {
     match service.map(|caller| caller.map(|c| c.ask(&request))) {
         Ok(Some(Ok(answer))) if !answer.starts_with("error") => {}
         Ok(None) => eprintln!("papayad: no service is running; it will see for itself"),
-        Ok(Some(Ok(answer))) => eprintln!("papayad: the service was not told: {}", answer.trim()),
+        Ok(Some(Ok(answer))) => {
+            eprintln!("papayad: the service was not told: {}", visible(answer.trim()));
+        }
         Ok(Some(Err(failure))) | Err(failure) => {
             eprintln!("papayad: the service was not told: {failure}");
         }

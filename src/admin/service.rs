@@ -12,6 +12,7 @@ use super::cli::Configured;
 use crate::config::Config;
 use crate::daemon::launcher::control::{Caller, Request};
 use crate::exit::{Exit, Failure, print};
+use crate::visible::{visible_json, visible_lines};
 
 /// Options of `papayad status`.
 #[derive(Args, Debug)]
@@ -59,7 +60,8 @@ pub fn status(options: &Status) -> Result<(), Failure> {
     print(&if options.prometheus {
         prometheus::page(&service, &clients)
     } else if options.json {
-        std::iter::once(&service).chain(&clients).map(|object| format!("{object}\n")).collect()
+        let objects = std::iter::once(&service).chain(&clients);
+        objects.map(|object| visible_json(&object.to_string()) + "\n").collect()
     } else {
         service_text(&service) + &clients_text(&clients)
     })
@@ -228,7 +230,7 @@ fn simple(configured: &Configured, asked: &Request) -> Result<(), Failure> {
     } else if let Some(problem) = answer.strip_prefix("unknown: ") {
         failed(Exit::BadData, problem)
     } else {
-        print(&crate::visible::visible_lines(&answer, 0))
+        print(&visible_lines(&answer, 0))
     }
 }
 

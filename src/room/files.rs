@@ -180,6 +180,14 @@ pub fn open_for_reading(dir: BorrowedFd<'_>) -> Result<ReaderFds, LogError> {
     })
 }
 
+/// Opens an existing log alone to read it, and creates nothing.
+///
+/// # Errors
+/// As [`Files::open`].
+pub fn open_log(dir: BorrowedFd<'_>) -> Result<OwnedFd, LogError> {
+    open_regular(&dir, LOG, OFlag::O_RDONLY)
+}
+
 /// Opens an existing log to append to it, and creates nothing: for the administration.
 ///
 /// # Errors

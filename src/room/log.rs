@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::unistd::{Whence, fdatasync, lseek, write};
 
-pub use super::files::{AppenderFds, Files, GATE, LOG, ReaderFds, open_for_reading};
+pub use super::files::{AppenderFds, Files, GATE, LOG, ReaderFds, open_for_reading, open_log};
 use super::files::{call, stat};
 use super::floor;
 use super::lock;

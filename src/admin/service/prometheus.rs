@@ -11,6 +11,8 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
+use crate::visible::visible;
+
 /// What is said where no service answers.
 pub fn down(room: &str) -> String {
     let mut page = Page { room, text: String::new() };
@@ -197,8 +199,9 @@ fn whose(client: &Value) -> (&str, &str) {
     (text("name"), text("role"))
 }
 
-/// A label's value cannot end its quotes or its line.
+/// A label's value cannot end its quotes or its line, nor drive the terminal that shows it.
 fn escape(text: &str) -> String {
+    let text = text.split('\n').map(visible).collect::<Vec<_>>().join("\n");
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 

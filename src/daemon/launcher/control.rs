@@ -24,6 +24,8 @@ pub const REQUEST_MAX: usize = 512;
 /// Callers at a time.
 const CALLERS_MAX: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The longest answer in bytes: a line for each client, and far more than that.
+const ANSWER_MAX: usize = 16 << 20;
 const CALLER: SockFlag = SockFlag::SOCK_CLOEXEC.union(SockFlag::SOCK_NONBLOCK);
 
 /// What can be asked.
@@ -225,15 +227,35 @@ impl Caller {
     /// Sends the request and reads the whole answer.
     ///
     /// # Errors
-    /// The service does not answer in time.
-    pub fn ask(mut self, request: &Request) -> Result<String, Failure> {
-        let mut answer = String::new();
-        self.stream
-            .set_read_timeout(Some(2 * PATIENCE))
-            .and_then(|()| self.stream.write_all(request.encode().as_bytes()))
-            .and_then(|()| self.stream.read_to_string(&mut answer))
-            .map_err(|e| unusable(&self.path, &e))?;
-        Ok(answer)
+    /// The service does not answer in time, or says more than a service has to say: a launcher that
+    /// somebody has taken over shall not fill the memory of whoever asks.
+    pub fn ask(self, request: &Request) -> Result<String, Failure> {
+        self.ask_until(request, Instant::now() + 2 * PATIENCE)
+    }
+
+    fn ask_until(mut self, request: &Request, end: Instant) -> Result<String, Failure> {
+        let answer = self.try_ask(request, end).map_err(|e| unusable(&self.path, &e))?;
+        String::from_utf8(answer).map_err(|e| unusable(&self.path, &io::Error::other(e)))
+    }
+
+    fn try_ask(&mut self, request: &Request, end: Instant) -> io::Result<Vec<u8>> {
+        let (mut answer, mut part) = (Vec::new(), [0; 8192]);
+        self.stream.write_all(request.encode().as_bytes())?;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            self.stream.set_read_timeout(Some(left))?;
+            let length = self.stream.read(&mut part)?;
+            if length == 0 {
+                return Ok(answer);
+            }
+            answer.extend_from_slice(&part[..length]);
+            if answer.len() > ANSWER_MAX {
+                return Err(io::Error::other("it says more than a service has to say"));
+            }
+        }
     }
 }
 
@@ -269,6 +291,39 @@ mod tests {
         {
             assert_eq!(Request::parse(odd), None, "{odd:?}");
         }
+    }
+
+    /// What becomes of a question until `end`, to a service that `says` this.
+    fn asked(
+        end: Instant,
+        says: impl FnOnce(UnixStream) + std::marker::Send + 'static,
+    ) -> Result<String, Failure> {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = UnixListener::bind(dir.path().join(SOCKET)).unwrap();
+        let service = std::thread::spawn(move || {
+            let mut caller = socket.accept().unwrap().0;
+            let length = caller.read(&mut [0; REQUEST_MAX]).unwrap();
+            assert_eq!(length, Request::Status.encode().len());
+            says(caller);
+        });
+        let answer = Caller::connect(dir.path()).unwrap().unwrap().ask_until(&Request::Status, end);
+        service.join().unwrap();
+        answer
+    }
+
+    #[test]
+    fn a_service_cannot_keep_who_asks_for_ever_nor_fill_its_memory() {
+        let far = Instant::now() + Duration::from_secs(600);
+        let answer = asked(far, |mut service| service.write_all(b"well").unwrap());
+        assert_eq!(answer.unwrap(), "well");
+        let endless = asked(far, |mut service| while service.write_all(&[b'x'; 8192]).is_ok() {});
+        assert!(endless.unwrap_err().message.contains("more than a service has to say"));
+        // A word now and then is no reason to go on.
+        let soon = Instant::now() + Duration::from_millis(50);
+        let slow = asked(soon, |mut service| while service.write_all(b"x").is_ok() {});
+        assert_eq!(slow.unwrap_err().exit, Exit::Unavailable);
+        let odd = asked(far, |mut service| service.write_all(&[0xff]).unwrap());
+        assert_eq!(odd.unwrap_err().exit, Exit::Unavailable);
     }
 
     #[test]
