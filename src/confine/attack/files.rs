@@ -1,6 +1,8 @@
 //! Attacks by names: nobody but the keeper and the launcher may open or even look at one.
 
-use libc::{AT_EMPTY_PATH, AT_FDCWD, EACCES, O_PATH, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY};
+use libc::{
+    AT_EMPTY_PATH, AT_FDCWD, EACCES, O_APPEND, O_CREAT, O_PATH, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY,
+};
 
 use super::super::Level;
 use super::super::policy::recv::LOG_READ;
@@ -32,6 +34,18 @@ pub(super) const ATTACKS: &[Attack] = &[
         "empties the log by its name",
         "openat",
         &[n(3), Path(c"nonexistent"), n(O_WRONLY | O_TRUNC)],
+    ),
+    attack(
+        "open-log-to-change",
+        "rewrites the log by its name, or the tokens beside it",
+        "openat",
+        &[n(3), Path(c"nonexistent"), n(O_WRONLY)],
+    ),
+    attack(
+        "open-to-make",
+        "makes a file in a directory that it has",
+        "openat",
+        &[n(3), Path(c"nonexistent"), n(O_WRONLY | O_APPEND | O_CREAT)],
     ),
     attack(
         "open-path",

@@ -37,7 +37,10 @@ pub use rules::RULES;
 
 #[cfg(target_os = "linux")]
 mod rules {
-    use libc::{F_GETFD, F_GETFL, LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, O_PATH, O_TMPFILE, O_TRUNC};
+    use libc::{
+        F_GETFD, F_GETFL, LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, O_ACCMODE, O_APPEND, O_CLOEXEC,
+        O_CREAT, O_NOCTTY, O_NOFOLLOW, O_NONBLOCK, O_PATH, O_TMPFILE, O_TRUNC, O_WRONLY,
+    };
 
     use super::super::{
         Arg, NO_ADDRESS, RECEIVE_AT_ONCE, RECEIVE_MESSAGE, Rule, SEND, SEND_MESSAGE, Test, allow,
@@ -52,12 +55,18 @@ mod rules {
     const FILE: Arg = fd_range(FIRST, LAST);
     /// Beneath a directory that it has: a name from the working directory would have -100 here.
     const DIRECTORY: Arg = Arg { index: 0, name: "dirfd", test: Test::IntRange(STATE, LAST) };
-    const NOTHING_CUT: Arg = Arg {
+    const READS: Arg = Arg {
         index: 2,
         name: "flags",
-        // O_TMPFILE contains O_DIRECTORY, which is harmless and needed.
-        test: Test::IntWithout(O_TRUNC | O_PATH | (O_TMPFILE & !libc::O_DIRECTORY)),
+        // O_TMPFILE contains O_DIRECTORY, which is harmless.
+        test: Test::IntWithout(
+            O_ACCMODE | O_CREAT | O_TRUNC | O_PATH | (O_TMPFILE & !libc::O_DIRECTORY),
+        ),
     };
+    /// Nothing else is written to, so that neither tokens nor key can be changed by what is confined.
+    const APPENDS: Arg =
+        int(2, "flags", &[O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY]);
+    const NO_MODE: Arg = int(3, "mode", &[0]);
 
     /// The rules.
     pub const RULES: &[Rule] = &[
@@ -76,9 +85,10 @@ mod rules {
         allow("pread64", &[FILE], "the log's last byte"),
         allow(
             "openat",
-            &[DIRECTORY, NOTHING_CUT, int(3, "mode", &[0, 0o600])],
-            "a fresh description of the log and the gate for each worker",
+            &[DIRECTORY, READS, NO_MODE],
+            "the tokens; the log and the gate once more for each worker, to read",
         ),
+        allow("openat", &[DIRECTORY, APPENDS, NO_MODE], "the log for each worker, to append"),
         allow("fstat", &[fd_range(STATE, LAST)], "whether a file is a file, whose, and its size"),
         allow(
             "flock",

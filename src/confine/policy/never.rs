@@ -159,7 +159,15 @@ fn the_room_s_rules_are_in_the_filters() {
             refuses(role, "sendmsg", &[fd, 0, SENDING | libc::MSG_FASTOPEN]);
         }
     }
-    refuses(Role::Keeper, "openat", &[keeper::STATE, 0, libc::O_WRONLY | libc::O_TRUNC]);
+    for flags in [
+        libc::O_WRONLY | libc::O_TRUNC,
+        libc::O_WRONLY,
+        libc::O_RDWR | libc::O_APPEND,
+        libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT,
+        libc::O_RDONLY | libc::O_CREAT,
+    ] {
+        refuses(Role::Keeper, "openat", &[keeper::STATE, 0, flags]);
+    }
     for fd in [listener::FIRST_SOCKET, 20, listener::LAST] {
         for call in ["read", "recvfrom", "recvmsg"] {
             refuses(Role::Listener, call, &[fd, 0, RECEIVING | CLOSING, RECEIVING, 0, 0]); // It reads no client's byte.
