@@ -18,7 +18,13 @@ impl Supervisor {
                 self.workers.insert(id, Worker { pid, source, member: None, judged: None, since });
             }
             Err(problem) => {
-                let text = format!("no process for {source}: {problem}");
+                let hint = match problem {
+                    ChannelError::System(Errno::EAGAIN) => {
+                        " (their user has as many processes as it may: do rooms share it?)"
+                    }
+                    _ => "",
+                };
+                let text = format!("no process for {source}: {problem}{hint}");
                 self.log(Severity::Error, &text);
                 self.untold.push_back(ToListener::Ended(id, Verdict::Orderly));
             }
@@ -50,7 +56,9 @@ impl Supervisor {
             self.plumbing.report.1.as_raw_fd(),
             self.plumbing.bell.1.as_raw_fd(),
         ];
-        Ok(sys::process::spawn(&self.plumbing.program, &arguments, &table)?)
+        // Not as the channels' EAGAIN, which means another thing.
+        sys::process::spawn(&self.plumbing.program, &arguments, &table)
+            .map_err(ChannelError::System)
     }
 
     pub(super) fn settings(&self, id: WorkerId, source: SocketAddr) -> Settings {
