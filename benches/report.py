@@ -6,7 +6,8 @@ HEAD = """# Benchmarks
 
 Made by `benches/run` out of [benchmarks.jsonl](benchmarks.jsonl), a line a run; see [performance.md](performance.md)
 for what was tried and why. {machine};
-{date}, commit {commit}; {repetitions} a phase, interleaved: medians, and in brackets the least and the greatest. Every client heard every message exactly once, intact, and in the same
+{date}, commit {commit}; {repetitions} a phase, interleaved: medians, and in brackets the least and the greatest.
+Each line of the file names its own commit. Every client heard every message exactly once, intact, and in the same
 order; else there would be no line here.
 
 papayad runs as released: encrypted, all confinement, `log.durability = "interval"`. The goroutine servers
@@ -55,7 +56,7 @@ def write(root, results):
 
     last = results[-1]
     most = 1 + max(r["repetition"] for r in results)
-    out = HEAD.format(machine=last["machine"], date=last["run"][:10], commit=last["commit"],
+    out = HEAD.format(machine=last["machine"], date=last["run"][:10], commit=" and ".join(dict.fromkeys(r["commit"] for r in results)),
                       repetitions="one run" if most == 1 else f"up to {most} runs")
     out += goals(root, median, servers)
 
@@ -218,6 +219,8 @@ def picture(docs, name, title, lines):
         svg.append(f'<text x="{left - 6}" y="{at(min(xs), y)[1]:.0f}" text-anchor="end">{y:.3g}</text>')
     for colour, (server, line) in zip(COLOURS, lines.items()):
         places = [at(x, y) for x, y in line if y]
+        if not places:
+            continue
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
         svg.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         svg.append(f'<text x="{places[-1][0] + 6:.0f}" y="{places[-1][1] + 4:.0f}" fill="{colour}">{server}</text>')
