@@ -48,7 +48,7 @@ pub struct Client {
     received: usize,
     order: u64,
     texts: memchr::memmem::Finder<'static>,
-    /// The last message of each speaker; its length is known once all have joined.
+    /// The last message of each speaker who was heard.
     last_of: Vec<Option<usize>>,
 }
 
