@@ -316,9 +316,13 @@ impl Keeper {
 
     /// Who joins from now on begins there at the earliest.
     fn pruned(&mut self, to: Offset) {
-        match self.files.is_floor(to) {
-            Ok(true) => self.floor = self.floor.max(to),
-            Ok(false) => self.report.warning(format_args!("the log was not pruned up to {to}")),
+        let is = self.files.is_floor(to);
+        let found = is.and_then(|is| Ok((is, !is && self.files.is_floor_passed(to)?)));
+        match found {
+            Ok((true, _)) => self.floor = self.floor.max(to),
+            // Another pruning was faster than the word of this one; its own word comes next.
+            Ok((false, true)) => {}
+            Ok(_) => self.report.warning(format_args!("the log was not pruned up to {to}")),
             Err(problem) => self.report.error(format_args!("the log cannot be read: {problem}")),
         }
     }

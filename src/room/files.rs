@@ -137,6 +137,14 @@ impl Files {
         floor::is_floor(&self.log, at)
     }
 
+    /// Whether it was pruned further than to `at`; as [`Files::is_floor`].
+    ///
+    /// # Errors
+    /// Reading failed.
+    pub fn is_floor_passed(&self, at: Offset) -> Result<bool, LogError> {
+        floor::is_passed(&self.log, at)
+    }
+
     /// How the kernel's list of locks names the two files: found by locking them for a moment
     /// and looking the lock up, since with overlays and some file systems fstat(2) has other
     /// numbers. Where that is not possible, fstat's are taken.

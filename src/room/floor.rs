@@ -54,6 +54,16 @@ pub(super) fn is_floor(log: &OwnedFd, at: Offset) -> Result<bool, LogError> {
     Ok(filled == 2 && bytes == *b"\0\n" && at.0 <= size_of(log)? && begins_pruned(log)?)
 }
 
+/// Whether the log was pruned up to somewhere behind `at`: the byte before it is gone.
+pub(super) fn is_passed(log: &OwnedFd, at: Offset) -> Result<bool, LogError> {
+    let Some(before) = at.0.checked_sub(1).filter(|_| at.0 <= i64::MAX as u64) else {
+        return Ok(false);
+    };
+    let mut byte = [b'\n'];
+    read_at(log, &mut byte, Offset(before))?;
+    Ok(byte == [0] && begins_pruned(log)?)
+}
+
 /// Where the first byte stands that is not in a hole; the beginning where the system cannot tell.
 fn first_data(log: &OwnedFd) -> Result<Offset, LogError> {
     match lseek(log, 0, Whence::SeekData) {
