@@ -71,7 +71,7 @@ impl Lines {
         if at != self.next {
             return Err(Gap { expected: self.next, came: at });
         }
-        while let Some(length) = bytes.iter().position(|&b| b == b'\n') {
+        while let Some(length) = memchr::memchr(b'\n', bytes) {
             let (line, rest) = bytes.split_at(length);
             bytes = &rest[1..];
             self.next = self.next.plus(length + 1);

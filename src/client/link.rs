@@ -6,9 +6,10 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::trouble::Trouble;
+use crate::sys::memory::wipe;
 use crate::token::ServerKey;
 use crate::wire::cipher::{Opener, Sealer};
 use crate::wire::event::Plaintext;
@@ -161,7 +162,7 @@ impl Link {
         let total = sealer.seal(&mut self.sealed, length)?;
         self.sealed.truncate(total);
         self.written = 0;
-        self.plain[..length].zeroize();
+        wipe(&mut self.plain[..length]);
         self.plain.drain(..length);
         Ok(())
     }

@@ -164,7 +164,7 @@ impl Appender {
         let (written, mut problem) = self.write_all(bytes);
         // Each record ends with the only line end it has.
         let stored = match bytes.get(mark..written) {
-            Some(records) => records.iter().filter(|&&b| b == b'\n').count(),
+            Some(records) => memchr::memchr_iter(b'\n', records).count(),
             None => 0,
         };
         if durability == Durability::Always && stored > 0 {

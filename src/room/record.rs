@@ -237,7 +237,9 @@ impl Batch {
             [("id", id), ("from", Some(from.as_str())), ("kind", kind.as_str()), ("text", text)];
         for (key, value) in pairs {
             if let Some(value) = value {
-                write!(out, ",\"{key}\":")?;
+                for part in [",\"", key, "\":"] {
+                    out.write_all(part.as_bytes())?;
+                }
                 serde_json::to_writer(&mut out, value)?;
             }
         }
@@ -252,7 +254,7 @@ impl Batch {
         while let Some(slot) = self.buffer.get_mut(at + STAMP_AT..at + STAMP_AT + STAMP_LEN) {
             slot.copy_from_slice(&stamp);
             // A line end in a text is escaped, so the next one ends this record.
-            let line = self.buffer[at..].iter().position(|&b| b == b'\n');
+            let line = memchr::memchr(b'\n', &self.buffer[at..]);
             at += line.map_or(self.buffer.len(), |n| n + 1);
         }
     }

@@ -21,7 +21,6 @@ use nix::sys::socket::{
     recvmsg, send, sendmsg, socketpair,
 };
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
 
 use crate::confine::{self, policy::rights};
 use crate::sys;
@@ -144,10 +143,8 @@ impl Channel {
         fds: &[BorrowedFd<'_>],
         flags: MsgFlags,
     ) -> Result<(), ChannelError> {
-        // Wiped: some messages carry keys and secrets.
-        let mut buffer = Zeroizing::new([0u8; MESSAGE_MAX]);
-        let bytes = postcard::to_slice(message, &mut buffer[..])
-            .map_err(|_| ChannelError::System(Errno::EMSGSIZE))?;
+        let mut buffer = Buffer::new();
+        let bytes = buffer.encode(message)?;
         let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
         let flags = flags | MsgFlags::MSG_NOSIGNAL;
         loop {
@@ -168,28 +165,27 @@ impl Channel {
 
     /// Receives one message without waiting; descriptors that come with it are closed unseen.
     pub fn receive<M: for<'a> Deserialize<'a>>(&self) -> Result<M, ChannelError> {
-        // One byte more, to notice a longer message.
-        let mut buffer = Zeroizing::new([0u8; MESSAGE_MAX + 1]);
-        let length = loop {
-            match recv(self.raw(), &mut buffer[..], MsgFlags::MSG_DONTWAIT) {
+        let mut buffer = Buffer::new();
+        buffer.used = loop {
+            match recv(self.raw(), &mut buffer.bytes, MsgFlags::MSG_DONTWAIT) {
                 Err(Errno::EINTR) => {}
                 done => break done?,
             }
         };
-        match length {
+        match buffer.used {
             0 => Err(ChannelError::Closed),
-            1..=MESSAGE_MAX => parse(&buffer[..length]),
+            1..=MESSAGE_MAX => parse(&buffer.bytes[..buffer.used]),
             _ => Err(ChannelError::Malformed),
         }
     }
 
     /// Receives one message, and the descriptors that come with it, without waiting.
     pub fn receive_fds<M: for<'a> Deserialize<'a>>(&self) -> Result<Received<M>, ChannelError> {
-        let mut buffer = Zeroizing::new([0u8; MESSAGE_MAX]);
+        let mut buffer = Buffer::new();
         let mut control = nix::cmsg_space!([RawFd; FDS_MAX]);
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
         let (length, truncated, fds) = {
-            let mut slices = [IoSliceMut::new(&mut buffer[..])];
+            let mut slices = [IoSliceMut::new(&mut buffer.bytes[..MESSAGE_MAX])];
             let got = loop {
                 match recvmsg::<()>(self.raw(), &mut slices, Some(&mut control), flags) {
                     Err(Errno::EINTR) => {}
@@ -208,11 +204,42 @@ impl Channel {
             }
             (got.bytes, truncated, fds)
         };
+        buffer.used = length;
         match length {
             0 => Err(ChannelError::Closed),
             _ if truncated => Err(ChannelError::Malformed),
-            _ => parse(&buffer[..length]).map(|message| Received { message, fds }),
+            _ => parse(&buffer.bytes[..length]).map(|message| Received { message, fds }),
         }
+    }
+}
+
+/// Where a message is made or taken apart. What was used of it is wiped: some messages carry keys
+/// and secrets.
+struct Buffer {
+    /// One byte more than a message has, to notice a longer one.
+    bytes: [u8; MESSAGE_MAX + 1],
+    used: usize,
+}
+
+impl Buffer {
+    fn new() -> Self {
+        Self { bytes: [0; MESSAGE_MAX + 1], used: 0 }
+    }
+
+    fn encode<M: Serialize>(&mut self, message: &M) -> Result<&[u8], ChannelError> {
+        // Also when it fails halfway.
+        self.used = MESSAGE_MAX;
+        let length = postcard::to_slice(message, &mut self.bytes[..MESSAGE_MAX])
+            .map_err(|_| ChannelError::System(Errno::EMSGSIZE))?
+            .len();
+        self.used = length;
+        Ok(&self.bytes[..length])
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        sys::memory::wipe(&mut self.bytes[..self.used]);
     }
 }
 

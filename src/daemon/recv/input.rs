@@ -1,8 +1,9 @@
 //! From the client's bytes to lines: ciphertext frames in, plaintext lines out, in two buffers of
 //! fixed size. Holds no descriptor.
 
-use zeroize::Zeroize;
+use memchr::memchr;
 
+use crate::sys::memory::wipe;
 use crate::wire::cipher::Opener;
 use crate::wire::frame::{HEADER, MAX_CIPHERTEXT, MAX_PLAINTEXT, next_frame};
 
@@ -58,8 +59,8 @@ impl Input {
     }
 
     fn wipe(&mut self) {
-        self.plain[..self.plain_used].zeroize();
-        self.sealed[..self.sealed_used].zeroize();
+        wipe(&mut self.plain[..self.plain_used]);
+        wipe(&mut self.sealed[..self.sealed_used]);
     }
 
     /// Where the next bytes from the client belong; see [`Input::has_space`].
@@ -89,7 +90,7 @@ impl Input {
             .map_err(|_| InputError::Frame)?;
         let end = self.plain_length + text.len();
         self.plain[self.plain_length..end].copy_from_slice(text);
-        text.zeroize();
+        wipe(text);
         self.plain_length = end;
         self.plain_used = self.plain_used.max(end);
         self.sealed.copy_within(length..self.sealed_length, 0);
@@ -102,7 +103,7 @@ impl Input {
         if self.plain_start > 0 {
             self.plain.copy_within(self.plain_start..self.plain_length, 0);
             let left = self.plain_length - self.plain_start;
-            self.plain[left..self.plain_length].zeroize();
+            wipe(&mut self.plain[left..self.plain_length]);
             (self.plain_start, self.plain_length) = (0, left);
         }
     }
@@ -110,7 +111,7 @@ impl Input {
     /// The next whole line, without its end.
     pub fn line(&mut self) -> Result<Option<&[u8]>, InputError> {
         let text = &self.plain[self.plain_start..self.plain_length];
-        match text.iter().position(|b| *b == b'\n') {
+        match memchr(b'\n', text) {
             Some(length) if length > self.line_max => Err(InputError::LongLine),
             Some(length) => {
                 let start = self.plain_start;

@@ -531,6 +531,9 @@ impl Allowance {
     }
 
     fn take(&mut self) {
+        if self.unlimited {
+            return;
+        }
         self.full_at = self.full_at.max(Instant::now()) + self.pause;
     }
 
