@@ -2,8 +2,9 @@
 //!
 //! Each ring wakes every SEND, so it costs as much as there are listeners, and what one record more
 //! costs in the same ring is next to nothing. So after a ring the bell rests, the longer the more
-//! listen, and in a room that is both large and lively it then waits for a few records together. A
-//! record after a silence is rung for at once, and in a small room so is each.
+//! listen. If many records came meanwhile, it then rings; if few did, it waits for a few together
+//! where more than a handful listen. A record after a silence is rung for at once, and in a small
+//! room so is each.
 
 use std::time::{Duration, Instant};
 
@@ -15,61 +16,82 @@ const REST_MAX: Duration = Duration::from_millis(500);
 /// notices.
 const REST_SQUARE: Duration = Duration::from_micros(4);
 const REST_SQUARE_MAX: Duration = Duration::from_millis(20);
-/// Rests shorter than this are those of small rooms, where nobody waits for others' records.
-const SMALL: Duration = Duration::from_millis(1);
-/// So many records are worth a ring as soon as the rest is over.
-const TOGETHER: usize = 5;
-/// Fewer wait for so many rests after the last ring, and at most so long.
-const RESTS: u32 = 6;
+/// In a room of fewer nobody waits for others' records.
+const SMALL: usize = 8;
+/// So many records at once, when the rest is over, are worth a ring ...
+const RUSH: usize = 5;
+/// ... and fewer are once so many have gathered, or after so long since the last ring: for each
+/// listener, up to what a reader does not notice.
+const TOGETHER: usize = 10;
+const WAIT: Duration = Duration::from_micros(6250);
 const WAIT_MAX: Duration = Duration::from_millis(100);
+/// While a few wait, it is looked so often in that time whether more have come.
+const LOOKS: u32 = 4;
 
 /// The bell's state.
 pub struct Bell {
     rang: Instant,
     rest: Duration,
+    /// How long after the last ring a few records may wait for others.
+    wait: Duration,
     waiting: usize,
+    /// Until then it does not matter what comes.
+    look: Instant,
 }
 
 impl Bell {
     /// A bell that has never rung.
     pub fn new(now: Instant) -> Self {
-        Self { rang: now, rest: Duration::ZERO, waiting: 0 }
+        let none = Duration::ZERO;
+        Self { rang: now, rest: none, wait: none, waiting: 0, look: now }
     }
 
     /// So many records, or other reasons to ring, have come.
     pub fn pulled(&mut self, records: usize) {
-        self.waiting = self.waiting.saturating_add(records);
+        let worth = if records >= RUSH { TOGETHER } else { records };
+        self.waiting = self.waiting.saturating_add(worth);
     }
 
-    /// Whether the rest is over, so that it matters what has come since.
+    /// Whether it matters what has come.
     pub fn is_awake(&self, now: Instant) -> bool {
-        now >= self.rang + self.rest
+        now >= self.look
     }
 
-    /// When it has to be looked at again; `None` if nothing waits and the rest is over.
+    /// When it has to be looked at again; `None` if nothing waits and whatever comes matters.
     pub fn due(&self, now: Instant) -> Option<Instant> {
         match self.waiting {
-            0 if self.is_awake(now) => None,
-            0 => Some(self.rang + self.rest),
+            _ if now < self.look => Some(self.look),
+            0 => None,
             _ => Some(self.next()),
         }
     }
 
     /// Whether it is to ring now, for so many listeners; then the rest begins.
     pub fn ring(&mut self, now: Instant, listeners: usize) -> bool {
-        if self.waiting == 0 || now < self.next() {
+        let next = self.next();
+        if self.waiting == 0 || now < next {
+            let look = now + if self.waiting == 0 { Duration::ZERO } else { self.wait / LOOKS };
+            self.look = self.look.max(look.min(next));
             return false;
         }
-        *self = Self { rang: now, rest: rest(listeners), waiting: 0 };
+        let (rest, wait) = (rest(listeners), wait(listeners));
+        *self = Self { rang: now, rest, wait, waiting: 0, look: now + rest };
         true
     }
 
     /// When it rings for what waits.
     fn next(&self) -> Instant {
-        let gathers = self.rest >= SMALL && self.waiting < TOGETHER;
-        let more = (self.rest * RESTS).min(WAIT_MAX);
-        self.rang + if gathers { self.rest.max(more) } else { self.rest }
+        let gathers = self.waiting < TOGETHER;
+        self.rang + if gathers { self.rest.max(self.wait) } else { self.rest }
     }
+}
+
+fn wait(listeners: usize) -> Duration {
+    if listeners < SMALL {
+        return Duration::ZERO;
+    }
+    let listeners = u32::try_from(listeners).unwrap_or(u32::MAX).min(1000);
+    (WAIT * listeners).min(WAIT_MAX)
 }
 
 fn rest(listeners: usize) -> Duration {
@@ -118,17 +140,40 @@ mod tests {
     #[test]
     fn in_a_large_and_lively_room_records_are_gathered_but_not_for_long() {
         let (mut bell, rang) = just_rung(64);
-        let rest = bell.rest;
-        assert!(rest > ms(10) && rest <= ms(20), "{rest:?}");
+        let over = rang + bell.rest;
+        assert!(bell.rest > ms(10) && bell.rest <= ms(20), "{:?}", bell.rest);
         assert!(!bell.is_awake(rang + ms(10)));
+        // Few came while it rested: it waits for ten, or for a tenth of a second.
         bell.pulled(4);
-        assert!(!bell.ring(rang + rest, 64));
-        assert!(bell.due(rang + rest).is_some_and(|due| due <= rang + WAIT_MAX));
+        assert!(!bell.ring(over, 64));
+        bell.pulled(4);
+        assert!(!bell.ring(over + ms(25), 64));
+        bell.pulled(2);
+        assert!(bell.ring(over + ms(50), 64));
+        let rang = over + ms(50);
         bell.pulled(1);
-        assert!(bell.ring(rang + rest, 64));
-        let rang = rang + rest;
-        bell.pulled(1);
-        assert!(bell.ring(rang + WAIT_MAX, 64));
+        assert!(!bell.ring(rang + ms(99), 64) && bell.ring(rang + WAIT_MAX, 64));
+        // Many came while it rested.
+        let over = rang + WAIT_MAX + bell.rest;
+        bell.pulled(5);
+        assert!(bell.ring(over, 64));
+    }
+
+    #[test]
+    fn while_it_waits_for_more_it_is_looked_at_a_few_times_only() {
+        let (mut bell, rang) = just_rung(64);
+        let (mut now, mut looks) = (rang + bell.rest, 0);
+        loop {
+            bell.pulled(1);
+            if bell.ring(now, 64) {
+                break;
+            }
+            assert!(!bell.is_awake(now));
+            now = bell.due(now).unwrap();
+            assert!(bell.is_awake(now));
+            looks += 1;
+        }
+        assert_eq!((now, looks), (rang + WAIT_MAX, 4));
     }
 
     #[test]
