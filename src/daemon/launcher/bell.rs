@@ -25,8 +25,6 @@ const RUSH: usize = 5;
 const TOGETHER: usize = 10;
 const WAIT: Duration = Duration::from_micros(6250);
 const WAIT_MAX: Duration = Duration::from_millis(100);
-/// While a few wait, it is looked so often in that time whether more have come.
-const LOOKS: u32 = 4;
 
 /// The bell's state.
 pub struct Bell {
@@ -35,7 +33,8 @@ pub struct Bell {
     /// How long after the last ring a few records may wait for others.
     wait: Duration,
     waiting: usize,
-    /// Until then it does not matter what comes.
+    /// Until then it does not matter what comes. While a few wait, it is looked each time after as
+    /// long again: soon where many write, seldom where few do.
     look: Instant,
 }
 
@@ -70,8 +69,10 @@ impl Bell {
     pub fn ring(&mut self, now: Instant, listeners: usize) -> bool {
         let next = self.next();
         if self.waiting == 0 || now < next {
-            let look = now + if self.waiting == 0 { Duration::ZERO } else { self.wait / LOOKS };
-            self.look = self.look.max(look.min(next));
+            if self.waiting > 0 {
+                let again = now + now.saturating_duration_since(self.rang);
+                self.look = self.look.max(again.min(next));
+            }
             return false;
         }
         let (rest, wait) = (rest(listeners), wait(listeners));
@@ -147,7 +148,7 @@ mod tests {
         bell.pulled(4);
         assert!(!bell.ring(over, 64));
         bell.pulled(4);
-        assert!(!bell.ring(over + ms(25), 64));
+        assert!(!bell.ring(over + ms(20), 64));
         bell.pulled(2);
         assert!(bell.ring(over + ms(50), 64));
         let rang = over + ms(50);
@@ -173,7 +174,18 @@ mod tests {
             assert!(bell.is_awake(now));
             looks += 1;
         }
-        assert_eq!((now, looks), (rang + WAIT_MAX, 4));
+        assert_eq!((now, looks), (rang + WAIT_MAX, 3));
+    }
+
+    #[test]
+    fn a_flood_in_a_room_of_a_few_is_not_slowed_down() {
+        let (mut bell, rang) = just_rung(8);
+        // The first of it comes when the rest is over, the others right behind.
+        bell.pulled(1);
+        assert!(!bell.ring(rang + bell.rest, 8));
+        bell.pulled(5);
+        assert!(bell.ring(bell.due(rang + bell.rest).unwrap(), 8));
+        assert!(bell.rang <= rang + ms(1));
     }
 
     #[test]
@@ -181,8 +193,12 @@ mod tests {
         let (mut bell, rang) = just_rung(1000);
         assert!(!bell.ring(rang + ms(1000), 1000));
         bell.pulled(1);
-        assert!(!bell.ring(rang, 1000));
-        assert!(bell.ring(bell.due(rang).unwrap(), 1000));
+        let (mut now, mut looks) = (rang, 0);
+        while !bell.ring(now, 1000) {
+            now = bell.due(now).unwrap();
+            looks += 1;
+        }
+        assert!(now == rang + WAIT_MAX && looks < 10, "{looks}");
     }
 
     #[test]
