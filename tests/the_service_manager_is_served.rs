@@ -30,13 +30,14 @@ use service::{PAPAYAD, PATIENCE, Service, is_root, wait_child};
 
 fn main() -> ExitCode {
     type Test = fn();
-    let tests: [(&str, Test); 13] = [
+    let tests: [(&str, Test); 14] = [
         ("ready_means_that_the_door_is_open", ready_means_that_the_door_is_open),
         ("an_abstract_socket_is_told_the_same", an_abstract_socket_is_told_the_same),
         ("a_reload_is_told_from_its_beginning_to_its_end", a_reload_is_told),
         ("a_launcher_that_waits_for_the_keeper_sleeps", a_waiting_launcher_sleeps),
         ("the_status_says_who_is_here_and_the_end_is_told", the_status_and_the_end_are_told),
         ("only_a_service_that_goes_round_feeds_the_watchdog", only_the_living_feed_the_watchdog),
+        ("a_disk_that_keeps_the_keeper_waiting_stops_nobody", a_slow_disk_stops_nobody),
         ("a_watchdog_for_another_process_is_not_fed", a_watchdog_for_another_is_not_fed),
         ("a_service_behind_a_front_process_is_the_main_one", a_front_process_names_the_main_one),
         ("a_manager_that_does_not_listen_stops_nobody", a_deaf_manager_stops_nobody),
@@ -264,6 +265,31 @@ fn only_the_living_feed_the_watchdog() {
         manager.socket.set_read_timeout(Some(PATIENCE)).unwrap();
         manager.until("WATCHDOG=1");
     }
+}
+
+/// A keeper that is stopped stands for one that waits for the disk: it does not answer.
+fn a_slow_disk_stops_nobody() {
+    let manager = Manager::new();
+    let mut service = start(manager.starts("WATCHDOG_USEC=100000 WATCHDOG_PID=$$"));
+    let token = read_token(&service.token("alice", &[]));
+    let (mut alice, _) = RawClient::join(service.port, &token, 1);
+    let keeper = titled(&service, "papayad: keeper");
+    keeper.signal(Signal::SIGSTOP);
+    wait_until("it is stopped", || processes::stat(keeper.pid).is_some_and(|s| s[0] == "T"));
+    manager.socket.set_nonblocking(true).unwrap();
+    while manager.try_next().is_some() {}
+    manager.socket.set_nonblocking(false).unwrap();
+    alice.say("1", "the room goes on");
+    alice.hear("the room goes on");
+    // More than can have been on their way: the keeper is asked to flush, and its silence is no
+    // reason to start the service again.
+    for _ in 0..10 {
+        manager.until("WATCHDOG=1");
+    }
+    keeper.signal(Signal::SIGCONT);
+    alice.say("2", "and has lost nothing");
+    alice.hear("and has lost nothing");
+    assert_eq!(service.stop().code(), Some(0));
 }
 
 fn a_watchdog_for_another_is_not_fed() {

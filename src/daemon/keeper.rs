@@ -43,6 +43,8 @@ use crate::wire::handshake::NkResponder;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Messages taken from one channel before the others have their turn.
 const ROUND: usize = 8;
+/// How often the same trouble with the disk is worth a line.
+const TROUBLE_PAUSE: Duration = Duration::from_secs(30);
 /// How long the start may take, in seconds.
 const BEGIN_SECONDS: u32 = 40;
 
@@ -119,6 +121,8 @@ struct Keeper {
     grace: Duration,
     sessions: usize,
     clients: usize,
+    /// When it last said that the log cannot be flushed.
+    trouble: Option<Instant>,
     report: Reporter,
 }
 
@@ -205,6 +209,7 @@ impl Keeper {
             grace: start.config.limits.grace,
             sessions: start.config.limits.sessions as usize,
             clients: start.config.limits.clients as usize,
+            trouble: None,
             report,
             dir,
             files,
@@ -305,6 +310,7 @@ impl Keeper {
                     ToKeeper::Pruned { to } => self.pruned(to),
                     ToKeeper::End { id, reason } => self.end(id, reason),
                     ToKeeper::Ping => self.tell(&FromKeeper::Pong),
+                    ToKeeper::Flush => self.flush(),
                 },
                 Err(ChannelError::WouldBlock) => return,
                 // The launcher is gone, and so is the service.
@@ -312,6 +318,18 @@ impl Keeper {
                 Err(problem) => self.report.error(format_args!("from the launcher: {problem}")),
             }
         }
+    }
+
+    /// Flushes the log to the disk: `log.durability = "interval"`. The launcher asks again only after
+    /// the answer, however long the disk takes.
+    fn flush(&mut self) {
+        if let Err(problem) = self.files.sync()
+            && self.trouble.is_none_or(|at| at.elapsed() >= TROUBLE_PAUSE)
+        {
+            self.trouble = Some(Instant::now());
+            self.report.error(format_args!("the log is not durable: {problem}"));
+        }
+        self.tell(&FromKeeper::Flushed);
     }
 
     /// Who joins from now on begins there at the earliest.

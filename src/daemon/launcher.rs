@@ -9,6 +9,7 @@ mod activation;
 mod bell;
 pub mod control;
 pub(crate) mod counters;
+mod flush;
 mod journal;
 mod kernel_log;
 mod locks;

@@ -141,14 +141,6 @@ impl Appender {
         self.append_locked(batch, now, durability).map(Some)
     }
 
-    /// Makes what was appended durable.
-    ///
-    /// # Errors
-    /// What fdatasync(2) says.
-    pub fn sync(&self) -> Result<(), LogError> {
-        fdatasync(&self.log).map_err(|e| call("flush", LOG, e))
-    }
-
     /// As [`Appender::append`], under a lock that is held.
     pub(super) fn append_locked(
         &self,

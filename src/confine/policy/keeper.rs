@@ -98,8 +98,7 @@ mod rules {
             ],
             "presence records and the tokens' file",
         ),
-        allow("fdatasync", &[FILE], "presence records")
-            .rare("log.presence together with log.durability = \"always\", which no test combines"),
+        allow("fdatasync", &[FILE], "the log, once a second: log.durability = \"interval\""),
         allow(
             "fcntl",
             &[fd_range(0, LAST), int(1, "cmd", &[F_GETFL, F_GETFD])],

@@ -13,6 +13,7 @@
 //! | `End` | launcher | kick | any time |
 //! | `Ping` | launcher | the service manager's watchdog | any time; answered by `Pong` |
 //! | `Pruned` | launcher | root removed the log's beginning | any time |
+//! | `Flush` | launcher | records may not be on the disk yet | once a second; answered by `Flushed` |
 
 use std::net::SocketAddr;
 
@@ -81,6 +82,8 @@ pub enum FromKeeper {
     },
     /// It goes round.
     Pong,
+    /// The log is on the disk, or the keeper said why not.
+    Flushed,
 }
 
 /// To the keeper.
@@ -114,4 +117,6 @@ pub enum ToKeeper {
     },
     /// Answer, to show that you can.
     Ping,
+    /// Flush the log to the disk.
+    Flush,
 }

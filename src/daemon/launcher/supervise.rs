@@ -23,6 +23,7 @@ use nix::unistd::{Pid, getpid};
 use super::bell::Bell;
 use super::control::Request;
 use super::counters::Counters;
+use super::flush::Flush;
 use super::journal::Journal;
 use super::locks::{Holder, Locks, ancestor};
 use super::manager::Manager;
@@ -116,6 +117,7 @@ pub struct Supervisor {
     untold: VecDeque<ToListener>,
     locks: Locks,
     bell: Bell,
+    flush: Flush,
     /// More children may be there to reap.
     reap_due: bool,
     tokens: u32,
@@ -144,6 +146,7 @@ impl Supervisor {
         };
         let Start { config, config_path, leashed, users, kernel_log, manager } = start;
         let leash = if leashed { sys::fd::own(0).ok() } else { None };
+        let flush = Flush::new(config.log.durability);
         let mut supervisor = Self {
             config,
             config_path,
@@ -169,6 +172,7 @@ impl Supervisor {
             untold: VecDeque::new(),
             locks: Locks::open(files),
             bell: Bell::new(Instant::now()),
+            flush,
             reap_due: false,
             tokens,
             confined: None,
@@ -279,6 +283,7 @@ impl Supervisor {
             self.take_signals();
             self.mind_leash();
             self.ring();
+            self.mind_disk();
             self.journal.drain(&self.plumbing.report.0);
             self.hear_keeper();
             self.hear_listener();
@@ -296,6 +301,10 @@ impl Supervisor {
         self.journal.drain(&self.plumbing.report.0);
         for line in self.violations.untold() {
             self.journal.line(Severity::Warning, &line);
+        }
+        if self.flush.is_owed() {
+            // It does this before it sees that its channel is closed.
+            let _ = self.keeper.channel.send(&ToKeeper::Flush, &[]);
         }
         let outcome = self.stop.take().map_or(Ok(()), |(_, outcome)| outcome);
         match &outcome {
@@ -320,11 +329,12 @@ impl Supervisor {
         let stop = self.stop.as_ref();
         let stop = stop.map(|(end, _)| if *end > now { *end } else { *end + LAST_KILLS });
         let bell = self.bell.due(now);
+        let flush = self.flush.next_due();
         let violations = self.violations.next_due();
         let (control, manager) = (self.plumbing.control.next_due(), self.manager.next_due());
         let doomed = self.doomed.first().map(|(end, _)| *end);
         let reap = self.reap_due.then_some(now);
-        let due = [restart, locks, stop, bell, violations, control, manager, doomed, reap];
+        let due = [restart, locks, stop, bell, flush, violations, control, manager, doomed, reap];
         let due = due.into_iter().flatten().min();
         let limit = due.map(|due| due.saturating_duration_since(now));
         let read = PollFlags::POLLIN;
@@ -363,6 +373,7 @@ impl Supervisor {
         for _ in 0..BELL_READS {
             let Ok(length) = nix::unistd::read(&self.plumbing.bell.0, &mut buffer) else { break };
             self.bell.pulled(length);
+            self.flush.stored(now);
             let messages = buffer[..length].iter().filter(|byte| **byte == bell::MESSAGE).count();
             self.counters.messages += messages as u64;
             if length < buffer.len() {
@@ -372,6 +383,14 @@ impl Supervisor {
         if self.bell.ring(now, self.workers.len()) {
             // Process 0 is this process group. The keeper, of another user, is left out.
             let _ = kill(Pid::from_raw(0), Signal::SIGUSR1);
+        }
+    }
+
+    /// Has the keeper flush the log when that is due.
+    fn mind_disk(&mut self) {
+        let now = Instant::now();
+        if self.flush.begin(now) && self.keeper.channel.send(&ToKeeper::Flush, &[]).is_err() {
+            self.flush.put_off(now);
         }
     }
 
@@ -503,7 +522,10 @@ impl Supervisor {
         }
         self.untold.push_back(ToListener::Ended(id, verdict));
         // It may have ended between its last record and the bell.
-        self.bell.pulled(worker.member.is_some().into());
+        if worker.member.is_some() {
+            self.bell.pulled(1);
+            self.flush.stored(Instant::now());
+        }
     }
 
     /// It is logged once the kernel has told which call it was.

@@ -13,7 +13,6 @@ use nix::unistd::getpid;
 use super::door::{Guest, bye};
 use super::input::Input;
 use super::{EXIT_SEND_KILLED, End, Recv, label, read_client};
-use crate::config::Durability;
 use crate::confine::{self, Role as Confined, policy};
 use crate::daemon::channel::bell;
 use crate::daemon::channel::keeper_recv::{FromRecv, IssuedTicket, TICKET_PAUSE, ToRecv};
@@ -60,7 +59,6 @@ struct Member {
     unsaid: VecDeque<String>,
     allowance: Allowance,
     ticket_asked: Option<Instant>,
-    sync_due: Option<Instant>,
     trouble: Option<Instant>,
 }
 
@@ -127,7 +125,6 @@ impl Member {
             unsaid: VecDeque::new(),
             allowance: Allowance::new(role, settings.rate, settings.rate_per, settings.burst),
             ticket_asked: None,
-            sync_due: None,
             trouble: None,
             recv,
         })
@@ -167,9 +164,6 @@ impl Member {
         if let End::Garbage(_) = end {
             self.last_word(&bye(ByeReason::Protocol));
         }
-        if self.sync_due.is_some() {
-            self.sync();
-        }
         end
     }
 
@@ -192,18 +186,12 @@ impl Member {
         {
             self.input.filled(length);
         }
-        self.carry_out_all()?;
-        if self.sync_due.is_some_and(|due| due <= Instant::now()) {
-            self.sync();
-        }
-        Ok(())
+        self.carry_out_all()
     }
 
     /// Sleeps; says which of client, keeper and SEND have something.
     fn wait(&self) -> Result<(bool, bool, bool), End> {
         let held = if self.unsaid.is_empty() { self.allowance.held_for() } else { None };
-        let sync = self.sync_due.map(|due| due.saturating_duration_since(Instant::now()));
-        let limit = held.into_iter().chain(sync).min();
         let listen = self.unsaid.is_empty() && held.is_none() && self.input.has_space();
         let client = if listen { PollFlags::POLLIN } else { PollFlags::empty() };
         // Of SEND's end only its closing matters, and room when there is something to say.
@@ -213,7 +201,7 @@ impl Member {
             PollFd::new(self.recv.keeper.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.send.as_fd(), room | PollFlags::POLLIN),
         ];
-        signal::wait(&mut fds, limit).map_err(StartError::from)?;
+        signal::wait(&mut fds, held).map_err(StartError::from)?;
         Ok((signal::ready(&fds[0]), signal::ready(&fds[1]), signal::ready(&fds[2])))
     }
 
@@ -338,9 +326,6 @@ impl Member {
             // One that is full has been rung. A byte a message, in one call: so they are counted.
             let ring = &bell::MESSAGES[..stored.min(bell::MESSAGES.len())];
             let _ = nix::unistd::write(&self.recv.bell, ring);
-            if durability == Durability::Interval && self.sync_due.is_none() {
-                self.sync_due = Some(Instant::now() + until_next_second(Timestamp::now()));
-            }
         }
         if let Some(problem) = problem {
             self.give_back(stored, &problem);
@@ -357,13 +342,6 @@ impl Member {
         for id in std::mem::take(&mut self.ids).into_iter().skip(stored) {
             let message = "the server cannot store messages at the moment";
             self.reject(Some(&id), Rejection::Storage, message);
-        }
-    }
-
-    fn sync(&mut self) {
-        self.sync_due = None;
-        if let Err(problem) = self.log.sync() {
-            self.recv.report.error(format_args!("the log is not durable: {problem}"));
         }
     }
 
@@ -415,12 +393,6 @@ impl Member {
             }
         }
     }
-}
-
-/// With `log.durability = "interval"` a record waits for the disk until the second is over: all RECVs
-/// flush at the same moment, which costs the file system less than as many moments.
-fn until_next_second(now: Timestamp) -> Duration {
-    Duration::from_nanos(1_000_000_000 - now.subsec_nanosecond().rem_euclid(1_000_000_000) as u64)
 }
 
 /// The descriptors must have the numbers that the policies name.

@@ -15,7 +15,10 @@ impl Supervisor {
             let status = self.summary();
             self.manager.ready(&status);
         }
-        if watchdog {
+        if watchdog && self.flush.is_under_way(Instant::now()) {
+            // The keeper waits for the disk. A restart would not make that faster.
+            self.manager.alive();
+        } else if watchdog {
             // Its answer feeds the watchdog: so both loops go round. One that has no room for the
             // question does not go round.
             let _ = self.keeper.channel.send(&ToKeeper::Ping, &[]);

@@ -205,6 +205,7 @@ impl Supervisor {
             self.journal.change(&new.syslog);
         }
         self.config = new.after_reload(&self.config);
+        self.flush.configure(self.config.log.durability);
         if limits_changed && let Door::Open { pid, .. } = self.door {
             // The sockets stay open, so connections wait while a listener with the new limits starts.
             let _ = kill(pid, Signal::SIGKILL);

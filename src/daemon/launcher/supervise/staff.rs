@@ -136,6 +136,7 @@ impl Supervisor {
                 self.log(Severity::Error, &text);
             }
             FromKeeper::Pong => self.manager.alive(),
+            FromKeeper::Flushed => self.flush.answered(),
             FromKeeper::Ready { .. } | FromKeeper::Failed { .. } => {}
         }
     }
