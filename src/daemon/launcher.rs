@@ -47,6 +47,8 @@ use crate::sys::{self, signal};
 const KEEPER_START: Duration = Duration::from_secs(30);
 /// How long it may take to end; it may be at a token's hash.
 const KEEPER_END: Duration = Duration::from_millis(500);
+/// How long it may take once it was told to end: it may have to flush the log first, to a slow disk.
+const KEEPER_FLUSH: Duration = Duration::from_secs(5);
 
 /// Whom the daemon's two kinds of processes run as; `None` without root.
 pub struct Users {
@@ -213,12 +215,12 @@ impl KeeperChild {
     fn end(self) {
         let Self { pid, channel } = self;
         drop(channel);
-        Self::reap(pid);
+        Self::reap(pid, KEEPER_FLUSH);
     }
 
     /// How it ended; `None` if it is still there although its channel is closed.
-    fn reap(pid: Pid) -> Option<WaitStatus> {
-        let end = Instant::now() + KEEPER_END;
+    fn reap(pid: Pid, patience: Duration) -> Option<WaitStatus> {
+        let end = Instant::now() + patience;
         loop {
             let ended = sys::process::reap_child(pid);
             if ended.is_some() || Instant::now() >= end {

@@ -30,7 +30,7 @@ use super::manager::Manager;
 use super::prepare::failed;
 use super::violations::{Seen, Violations};
 use super::workers::{Worker, Workers, verdict};
-use super::{KeeperChild, Plumbing, Start};
+use super::{KEEPER_END, KeeperChild, Plumbing, Start};
 use crate::config::{Config, Sandbox};
 use crate::confine::{self, Level, Report, Role, policy::rights};
 use crate::daemon::channel::bell;

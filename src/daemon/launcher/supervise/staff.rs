@@ -93,7 +93,7 @@ impl Supervisor {
                 Err(_) => {
                     // Its channel closes a moment before it can be reaped, and would wake us for
                     // ever until then.
-                    return match KeeperChild::reap(self.keeper.pid) {
+                    return match KeeperChild::reap(self.keeper.pid, KEEPER_END) {
                         Some(status) => self.reaped(status),
                         None => self.keeper_ended("its channel is closed"),
                     };
