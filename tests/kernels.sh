@@ -32,7 +32,7 @@ install_tools() {
     if ! command -v qemu-system-x86_64 >/dev/null; then
         # The suite's backports have an emulator that knows all of `-cpu max`.
         # shellcheck disable=SC2016 # apt's own variable.
-        uri=$(apt-get indextargets --format '$(REPO_URI)' "Codename: $suite" | head -n 1)
+        uri=$(apt-get indextargets --format '$(REPO_URI)' "Codename: $suite" | sed -n 1p)
         [ -n "$uri" ] || not_run "apt knows no $suite here"
         echo "deb $uri $suite-backports main" >/etc/apt/sources.list.d/papayachat-tests.list
         apt-get update -q
@@ -143,7 +143,7 @@ for entry in "${kernels[@]}"; do
     for step in $steps $chosen; do
         [ "$(said "$level" | grep -cx "$step ok")" -eq 1 ] || missing+=("$step")
     done
-    said "$level" | grep -qx "end" || missing+=(end)
+    said "$level" | grep -x "end" >/dev/null || missing+=(end)
     if [ ${#missing[@]} -eq 0 ]; then
         echo "kernels.sh: kernel $kernel: refuses full; at $level passed: $steps $chosen"
     else
