@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::config::Durability;
 
-/// How long after a record; what is left of the second is for the bell, which may have rested.
+/// How long after a record; what is left of the second is for the bell, which may have rested: longer
+/// than that, up to half a second, only where more than 7,000 listen.
 const AFTER: Duration = Duration::from_millis(850);
 /// How long a disk may take before the keeper counts as stuck, and the service with it.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -90,7 +91,7 @@ mod tests {
         flush.stored(now);
         flush.stored(now + 500 * MS);
         let due = flush.next_due().unwrap();
-        // The bell's longest wait is a tenth of a second.
+        // The bell's longest wait is a tenth of a second, for up to 5,000 listeners.
         assert!(due + 100 * MS < now + 1000 * MS);
         assert!(!flush.begin(due - MS) && flush.begin(due));
         assert!(!flush.begin(due + 10_000 * MS), "twice for the same records");
