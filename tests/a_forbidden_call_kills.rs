@@ -27,13 +27,13 @@ fn main() -> ExitCode {
         Trial::test("a level that is not reached is fatal", refuses_weaker),
     ];
     for role in ROLES {
-        for attack in attack::TABLE.iter().filter(|attack| attack.is_for(role)) {
+        for attack in attack::all().into_iter().filter(|attack| attack.is_for(role)) {
             let name = format!("{role}: {} ({})", attack.name(), attack.gain());
             let missing = attack.number().is_none();
             // What is no matter of the filter is Landlock's, and open without it.
             let missing = missing || attack.refusal(role, level()) == Refusal::Open;
             trials.push(
-                Trial::test(name, move || is_refused(role, attack)).with_ignored_flag(missing),
+                Trial::test(name, move || is_refused(role, &attack)).with_ignored_flag(missing),
             );
         }
     }
@@ -107,7 +107,7 @@ fn attacker(role: &str, name: &str) -> ExitCode {
         panic!("as it was told");
     }
     if let Some(attack) = attack::find(name) {
-        eprintln!("{name} returned {:?}", perform(attack));
+        eprintln!("{name} returned {:?}", perform(&attack));
     }
     ExitCode::SUCCESS
 }

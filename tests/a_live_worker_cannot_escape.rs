@@ -118,9 +118,9 @@ mod live {
 
         /// The catalogue. What the launcher's filter kills for would end the service that is
         /// looked at.
-        fn attacks(self) -> Vec<&'static Attack> {
+        fn attacks(self) -> Vec<Attack> {
             let all = attacks_on(self.role());
-            let killed = |a: &&Attack| a.refusal(self.role(), level()) == Refusal::Killed;
+            let killed = |a: &Attack| a.refusal(self.role(), level()) == Refusal::Killed;
             match self {
                 Self::Launcher => all.into_iter().filter(|a| !killed(a)).collect(),
                 _ => {
@@ -131,11 +131,11 @@ mod live {
         }
     }
 
-    fn attacks_on(role: Role) -> Vec<&'static Attack> {
-        let tried = |a: &&Attack| {
+    fn attacks_on(role: Role) -> Vec<Attack> {
+        let tried = |a: &Attack| {
             a.is_for(role) && a.number().is_some() && a.refusal(role, level()) != Refusal::Open
         };
-        attack::TABLE.iter().filter(tried).collect()
+        attack::all().into_iter().filter(tried).collect()
     }
 
     fn attack_in(place: Place) -> Result<(), Failed> {

@@ -1,7 +1,10 @@
-//! The list of what a confined process must not be able to do, as data. `tests/` and
+//! The list of what a confined process must not be able to do. `tests/` and
 //! `papayad sandbox test` make a process of each role try them; a filter must kill each.
 //!
-//! The table is the only place where an [`Attack`] is made, so that the one unsafe line that carries
+//! Functions make it rather than constants: the dynamic loader writes the addresses of a constant's
+//! texts into every process, and no process of the service but those two needs them.
+//!
+//! This module is the only place where an [`Attack`] is made, so that the one unsafe line that carries
 //! them out can rely on this rule: a pointer argument is null, static bytes that the call only
 //! reads, or the scratch page; and no call changes other memory of the process. Besides, an attack
 //! that nothing stops must do no harm beyond the process that tries it and its group: signals to
@@ -114,16 +117,18 @@ impl Attack {
 }
 
 /// The attack of this name.
-pub fn find(name: &str) -> Option<&'static Attack> {
-    TABLE.iter().find(|attack| attack.name == name)
+pub fn find(name: &str) -> Option<Attack> {
+    all().into_iter().find(|attack| attack.name == name)
 }
 
 /// Every attack.
 #[cfg(not(target_os = "linux"))]
-pub const TABLE: &[Attack] = &[];
+pub fn all() -> Vec<Attack> {
+    Vec::new()
+}
 
 #[cfg(target_os = "linux")]
-pub use linux::TABLE;
+pub use linux::all;
 
 #[cfg(target_os = "linux")]
 mod code;
@@ -187,41 +192,18 @@ mod linux {
         }
     }
 
-    const PARTS: &[&[Attack]] = &[
-        others::ATTACKS,
-        files::ATTACKS,
-        room::ATTACKS,
-        network::ATTACKS,
-        code::ATTACKS,
-        kernel::ATTACKS,
-    ];
-
-    const fn count() -> usize {
-        let (mut sum, mut part) = (0, 0);
-        while part < PARTS.len() {
-            sum += PARTS[part].len();
-            part += 1;
-        }
-        sum
-    }
-
-    const fn joined() -> [Attack; count()] {
-        let mut all = [PARTS[0][0]; count()];
-        let (mut at, mut part) = (0, 0);
-        while part < PARTS.len() {
-            let mut index = 0;
-            while index < PARTS[part].len() {
-                all[at] = PARTS[part][index];
-                at += 1;
-                index += 1;
-            }
-            part += 1;
-        }
-        all
-    }
-
     /// Every attack. The process that tries them has a group of its own and may be lost.
-    pub const TABLE: &[Attack] = &joined();
+    pub fn all() -> Vec<Attack> {
+        [
+            others::attacks(),
+            files::attacks(),
+            room::attacks(),
+            network::attacks(),
+            code::attacks(),
+            kernel::attacks(),
+        ]
+        .concat()
+    }
 
     #[cfg(test)]
     mod tests {
@@ -231,10 +213,11 @@ mod linux {
 
         #[test]
         fn every_attack_has_a_name_of_its_own_and_a_known_call() {
-            for (index, attack) in TABLE.iter().enumerate() {
+            let attacks = all();
+            for (index, attack) in attacks.iter().enumerate() {
                 assert!(calls::number(attack.call).is_some(), "{}", attack.call);
                 assert!(
-                    TABLE[..index].iter().all(|other| other.name != attack.name),
+                    attacks[..index].iter().all(|other| other.name != attack.name),
                     "{}",
                     attack.name
                 );
@@ -255,7 +238,7 @@ mod linux {
         fn what_a_role_is_excused_from_is_what_its_policy_lets_through_and_nothing_else() {
             let mut wrong = Vec::new();
             for role in Role::ALL {
-                for attack in TABLE.iter().filter(|attack| attack.number().is_some()) {
+                for attack in all().iter().filter(|attack| attack.number().is_some()) {
                     let found = answer(role, attack);
                     let fits = match (attack.is_for(role), attack.refusal(role, Level::Full)) {
                         (true, Refusal::Killed) => found.is_none(),
@@ -275,7 +258,7 @@ mod linux {
         fn a_weaker_level_opens_nothing_to_who_talks_to_clients() {
             let open = |role, level| {
                 let mut names: Vec<&str> = Vec::new();
-                for attack in TABLE.iter().filter(|attack| attack.is_for(role)) {
+                for attack in all().iter().filter(|attack| attack.is_for(role)) {
                     if attack.refusal(role, level) == Refusal::Open {
                         names.push(attack.name());
                     }
@@ -302,7 +285,7 @@ mod linux {
         #[test]
         fn each_worker_has_to_withstand_a_hundred_attacks() {
             for role in Role::ALL {
-                let count = TABLE.iter().filter(|attack| attack.is_for(role)).count();
+                let count = all().iter().filter(|attack| attack.is_for(role)).count();
                 let enough = if role == Role::Launcher { 80 } else { 100 };
                 assert!(count >= enough, "{role}: {count}");
             }

@@ -39,16 +39,16 @@ const CAME_BACK: &str = "came back: ";
 
 /// What is done in a process.
 #[derive(Clone, Copy)]
-enum Try {
+enum Try<'a> {
     /// Nothing but that it confines itself.
     Control,
     /// Every rule of the filter, with the arguments that it names and with others.
     EveryRule,
     /// An attack of the catalogue.
-    Attack(&'static Attack),
+    Attack(&'a Attack),
 }
 
-impl Try {
+impl Try<'_> {
     fn name(self) -> &'static str {
         match self {
             Self::Control => CONTROL,
@@ -83,9 +83,9 @@ impl Try {
 }
 
 /// What is done, and how it ended.
-struct Run {
+struct Run<'a> {
     role: Role,
-    what: Try,
+    what: Try<'a>,
     expected: String,
     happened: String,
     outcome: Outcome,
@@ -111,7 +111,8 @@ pub fn run(
     most: Level,
     json: bool,
 ) -> Result<Exit, Failure> {
-    if attack::TABLE.is_empty() {
+    let attacks = attack::all();
+    if attacks.is_empty() {
         let message = "there is no catalogue of attacks for this operating system";
         return Err(Failure::new(Exit::Unavailable, message));
     }
@@ -120,10 +121,10 @@ pub fn run(
     })?;
     let mut totals = Totals { level: level.min(most), tried: 0, open: 0, failed: 0 };
     for role in roles {
-        let attacks = attack::TABLE.iter().filter(|attack| attack.is_for(role));
+        let tried = attacks.iter().filter(|attack| attack.is_for(role));
         // A call that this processor lacks cannot be tried, nor refused.
-        let attacks = attacks.filter(|attack| exists(attack)).map(Try::Attack);
-        for what in [Try::Control, Try::EveryRule].into_iter().chain(attacks) {
+        let tried = tried.filter(|attack| exists(attack)).map(Try::Attack);
+        for what in [Try::Control, Try::EveryRule].into_iter().chain(tried) {
             let run = attempt(role, what, totals.level)?;
             totals.tried += 1;
             totals.open += usize::from(run.outcome == Outcome::Open);
@@ -152,7 +153,7 @@ fn exists(_: &Attack) -> bool {
     false
 }
 
-fn attempt(role: Role, what: Try, level: Level) -> Result<Run, Failure> {
+fn attempt(role: Role, what: Try<'_>, level: Level) -> Result<Run<'_>, Failure> {
     let failed = |e| Failure::new(Exit::Internal, format!("cannot start an attack: {e}"));
     let program = prepare::program_path()
         .ok_or_else(|| Failure::new(Exit::Internal, "cannot find this program's own file"))?;
@@ -255,7 +256,7 @@ pub fn attack(role: Role, name: &str, level: Level) -> Result<Exit, Failure> {
     }
     let attack = attack::find(name)
         .ok_or_else(|| Failure::new(Exit::Usage, format!("there is no attack {name:?}")))?;
-    eprintln!("{CAME_BACK}{}", perform(attack));
+    eprintln!("{CAME_BACK}{}", perform(&attack));
     Ok(Exit::Refused)
 }
 
