@@ -87,7 +87,7 @@ struct Send {
 pub fn run(start: Start) -> Infallible {
     let report = Reporter::new(format!("send {}", start.label));
     let end = match Send::begin(start) {
-        Ok((mut send, welcome)) => match send.serve(&welcome) {
+        Ok((mut send, welcome)) => match send.serve(welcome) {
             Ok(never) => match never {},
             Err(end) => end,
         },
@@ -136,8 +136,11 @@ impl Send {
         Ok((send, start.welcome))
     }
 
-    fn serve(&mut self, welcome: &Event) -> Result<Infallible, End> {
+    fn serve(&mut self, welcome: Event) -> Result<Infallible, End> {
         self.control(&welcome.encode())?;
+        // The welcome has the ticket, of which the cipher leaves pieces on the stack.
+        drop(welcome);
+        sys::memory::give_back();
         let floor = self.log.floor();
         if self.log.position() < floor {
             self.go_on_at(floor)?;

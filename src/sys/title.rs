@@ -5,7 +5,7 @@
 //! call. Written only by the process itself.
 
 #[cfg(target_os = "linux")]
-pub use linux::set;
+pub use linux::{set, stack_top};
 
 /// Sets the title that ps(1) shows to `papayad: TITLE`.
 #[cfg(not(target_os = "linux"))]
@@ -51,6 +51,13 @@ mod linux {
             ROOM.store(end.offset_from(first) as usize, Ordering::Relaxed);
             START.store(first, Ordering::Relaxed);
         }
+    }
+
+    /// The address of the arguments, which the kernel puts at the top of the stack that it makes;
+    /// none where the C library does not say it.
+    pub fn stack_top() -> Option<usize> {
+        let start = START.load(Ordering::Relaxed);
+        (!start.is_null()).then(|| start.addr())
     }
 
     /// Sets the title that ps(1) shows to `papayad: TITLE`, cut to the room that arguments

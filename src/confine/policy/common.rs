@@ -74,7 +74,6 @@ pub const RULES: &[Rule] = &[
     allow(
         "madvise",
         &[int(2, "advice", &[MADV_DONTNEED, MADV_FREE, MADV_GUARD_INSTALL, MADV_GUARD_REMOVE])],
-        "malloc gives memory back; glibc 2.42 sets guard pages so",
-    )
-    .rare("how much has to be free before depends on the C library, and so do guard pages"),
+        "heap and stack are given back once a filter is compiled; glibc 2.42 sets guard pages so",
+    ),
 ];

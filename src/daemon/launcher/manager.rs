@@ -3,8 +3,8 @@
 //!
 //! The environment is read once, before the first fork. The socket is connected while the launcher
 //! can still reach every path, and kept, so that its confinement needs no way to it. Nothing that
-//! the launcher starts gets the variables or the socket: RECV starts with an empty environment,
-//! keeper and listener lose theirs with their first title, and all close what is not in their table.
+//! the launcher starts gets the variables or the socket: RECV starts with an environment of its
+//! own, keeper and listener lose theirs with their first title, and all close what is not in their table.
 
 use std::env;
 use std::ffi::OsStr;
