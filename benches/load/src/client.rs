@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use papayachat::token::Token;
-use papayachat::wire::cipher::{Opener, Sealer};
 use papayachat::wire::event::{Event, Plaintext};
-use papayachat::wire::frame::{HEADER, TAG, next_frame};
+use papayachat::wire::frame::next_frame;
 use papayachat::wire::handshake::{MESSAGE_LEN, NkInitiator};
 use papayachat::wire::hex;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+
+use crate::cipher::Cipher;
 
 /// An odd number with bits all over it: one step of the digest, as cheap as can be.
 const DIGEST: u64 = 0x517c_c1b7_2722_0a95;
@@ -21,9 +22,14 @@ const DIGEST: u64 = 0x517c_c1b7_2722_0a95;
 const TEXT: &str = "\"text\":\"";
 
 enum Form {
-    Papaya { sealer: Sealer, opener: Opener },
+    Papaya(Box<Ciphers>),
     Line,
     Tls(Box<rustls::ClientConnection>),
+}
+
+struct Ciphers {
+    sealer: Cipher,
+    opener: Cipher,
 }
 
 /// What is said over it: IRC has lines of its own, and does not send a client what it said itself.
@@ -187,7 +193,7 @@ impl Client {
 
     fn put(&mut self, text: &[u8]) {
         match &mut self.form {
-            Form::Papaya { sealer, .. } => self.out.extend(seal(sealer, text)),
+            Form::Papaya(ciphers) => ciphers.sealer.seal(text, &mut self.out),
             Form::Line => self.out.extend_from_slice(text),
             Form::Tls(tls) => tls.writer().write_all(text).expect("room in TLS"),
         }
@@ -248,12 +254,9 @@ impl Client {
                 }
                 taken = all.len();
             }
-            Form::Papaya { opener, .. } => {
+            Form::Papaya(ciphers) => {
                 while let Some(total) = next_frame(&all[taken..]).map_err(|e| e.to_string())? {
-                    let frame = &mut all[taken..taken + total];
-                    let header = [frame[0], frame[1]];
-                    let plain =
-                        opener.open(header, &mut frame[HEADER..]).map_err(|e| e.to_string())?;
+                    let plain = ciphers.opener.open(&mut all[taken..taken + total])?;
                     if let Plaintext::Log(_, bytes) =
                         Plaintext::parse(plain).map_err(|e| e.to_string())?
                     {
@@ -341,14 +344,6 @@ impl Client {
     }
 }
 
-fn seal(sealer: &mut Sealer, text: &[u8]) -> Vec<u8> {
-    let mut frame = vec![0; HEADER + text.len() + TAG];
-    frame[HEADER..HEADER + text.len()].copy_from_slice(text);
-    let length = sealer.seal(&mut frame, text.len()).expect("a frame");
-    frame.truncate(length);
-    frame
-}
-
 fn join_papaya(mut stream: TcpStream, token: &str, number: usize, ticket: Option<&str>) -> Joined {
     let token = Token::parse(token).expect("a token");
     let (noise, hello) = NkInitiator::start(&token.server).expect("Noise");
@@ -357,8 +352,9 @@ fn join_papaya(mut stream: TcpStream, token: &str, number: usize, ticket: Option
     stream.read_exact(&mut reply).expect("the server answers");
     let keys =
         noise.finish(reply[1..].try_into().expect("its length")).expect("the token's server");
-    let (sealer, opener) = (Sealer::new(keys.client_to_server), Opener::new(keys.server_to_client));
-    let mut client = Client::with(stream, Form::Papaya { sealer, opener });
+    let sealer = Cipher::new(keys.client_to_server);
+    let opener = Cipher::new(keys.server_to_client);
+    let mut client = Client::with(stream, Form::Papaya(Box::new(Ciphers { sealer, opener })));
     let credential = match ticket {
         Some(ticket) => format!("\"ticket\":\"{ticket}\""),
         None => format!("\"secret\":\"{}\"", *hex::encode(&token.secret.0)),
@@ -380,10 +376,8 @@ fn join_papaya(mut stream: TcpStream, token: &str, number: usize, ticket: Option
         else {
             continue;
         };
-        let Form::Papaya { opener, .. } = &mut client.form else { unreachable!() };
-        let header = [client.sealed[0], client.sealed[1]];
-        let plain =
-            opener.open(header, &mut client.sealed[HEADER..total]).expect("a frame").to_vec();
+        let Form::Papaya(ciphers) = &mut client.form else { unreachable!() };
+        let plain = ciphers.opener.open(&mut client.sealed[..total]).expect("a frame").to_vec();
         client.sealed.copy_within(total..client.sealed_length, 0);
         client.sealed_length -= total;
         let Ok(Plaintext::Control(json)) = Plaintext::parse(&plain) else { panic!("no welcome") };
