@@ -114,10 +114,11 @@ pub fn fork_here() -> Result<Option<Pid>, Errno> {
 /// All of a re-executed process's environment: its malloc keeps no freed pieces for itself, or two
 /// dozen kilobytes of them stay in every worker when its filters are compiled: malloc_trim(3) does
 /// not find them, and mallopt(3) has no name for it (glibc manual, "Memory Allocation Tunables").
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-pub const ENVIRONMENT: &[&CStr] = &[c"GLIBC_TUNABLES=glibc.malloc.tcache_count=0"];
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-pub const ENVIRONMENT: &[&CStr] = &[];
+pub const ENVIRONMENT: &[&CStr] = if cfg!(all(target_os = "linux", target_env = "gnu")) {
+    &[c"GLIBC_TUNABLES=glibc.malloc.tcache_count=0"]
+} else {
+    &[]
+};
 
 /// Starts `program` (an open executable) in a child that holds `table[i]` as descriptor `i` and
 /// nothing else, with `arguments` and [`ENVIRONMENT`].
