@@ -262,10 +262,11 @@ impl Recv {
         let (noise, hello) = NkInitiator::start(&token.server).unwrap();
         self.ask(&FromRecv::Handshake(pack48(hello[5..].try_into().unwrap())));
         match self.answer() {
-            Some(ToRecv::Shaken { message, client_to_server, .. }) => {
+            Some(ToRecv::Shaken { message, keys: given }) => {
                 let message = papayachat::daemon::channel::unpack48(&message);
                 let keys = noise.finish(&message).unwrap();
-                assert_eq!(keys.client_to_server, client_to_server);
+                assert_eq!(keys.client_to_server, given.client_to_server);
+                assert_eq!(keys.server_to_client, given.server_to_client);
             }
             _ => panic!("no handshake"),
         }
@@ -482,7 +483,7 @@ fn echo(stage: &mut Stage) {
         name: "alice".parse().unwrap(),
         role: papayachat::token::Role::Operator,
         token: token.id,
-        ticket,
+        ticket: Box::new(ticket),
         floor: Default::default(),
     };
     recv.channel.send(&admitted, &[]).unwrap();

@@ -80,7 +80,7 @@ enum Stage {
     /// The handshake was done.
     Shaken,
     /// A secret waits for its turn at argon2.
-    Queued { session: Session, secret: token::Secret },
+    Queued { session: Session, secret: Box<token::Secret> },
     /// The token is good; the session's previous worker has to be gone first.
     Waiting { session: Session, by_ticket: bool },
     /// It has the log.
@@ -252,6 +252,8 @@ impl Keeper {
                 self.hear_worker(id);
             }
             self.verify_one();
+            // What these two had on the stack of a secret on its way.
+            sys::memory::wipe_below();
             self.admit_waiting();
             self.keep_time();
             if self.presence.write(Instant::now(), &self.report) {

@@ -140,6 +140,8 @@ impl Recv {
     fn serve(mut self) -> Result<u8, End> {
         let deadline = Instant::now() + self.settings.grace;
         let guest = Guest::receive(&mut self, deadline)?;
+        // Of token, ticket and keys, what was on the stack on the way: SEND would inherit it.
+        sys::memory::give_back();
         joined::serve(self, guest)
     }
 

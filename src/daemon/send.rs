@@ -138,7 +138,7 @@ impl Send {
 
     fn serve(&mut self, welcome: Event) -> Result<Infallible, End> {
         self.control(&welcome.encode())?;
-        // The welcome has the ticket, of which the cipher leaves pieces on the stack.
+        // The welcome has the ticket, of which JSON and cipher leave pieces on the stack.
         drop(welcome);
         sys::memory::give_back();
         let floor = self.log.floor();
@@ -260,9 +260,11 @@ impl Send {
                 self.control(&text)?;
                 return Err(End::Told);
             }
-            match self.recv.receive::<ToSend>() {
-                Ok(ToSend::Control(text)) => self.control(&text)?,
-                Ok(ToSend::Last(text)) => self.last = Some((text, Instant::now() + LAST_WORD)),
+            match &self.recv.receive::<ToSend>() {
+                Ok(ToSend::Control(text)) => self.control(text)?,
+                Ok(ToSend::Last(text)) => {
+                    self.last = Some((text.clone(), Instant::now() + LAST_WORD));
+                }
                 Err(ChannelError::WouldBlock) => return Ok(()),
                 Err(_) => return Err(End::Gone),
             }

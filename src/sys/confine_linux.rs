@@ -78,7 +78,7 @@ pub fn perform(attack: &Attack) -> Option<Result<i64, Errno>> {
         Value::Scratch => scratch_address,
     };
     let [a, b, c, d, e, f] = attack.arguments().each_ref().map(register);
-    // SAFETY: `Attack`s are made only in the table of `confine::attack`, whose rule is that each
+    // SAFETY: `Attack`s are made only in `confine::attack`, whose rule is that each
     // pointer argument is null, static bytes that the call only reads, or `scratch`, which is
     // owned here, writable, one page long and zeroed, and that no other memory is changed by it.
     let result = unsafe { libc::syscall(number, a, b, c, d, e, f) };

@@ -24,11 +24,13 @@ pub fn large_buffers_apart() {
     }
 }
 
-/// Gives the kernel back what is free in the heap, and what deeper calls have left of the stack:
-/// compiling a filter needs some hundred kilobytes for a moment. Calls brk(2) and madvise(2).
+/// Gives the kernel back what is free in the heap and what deeper calls have left of the stack:
+/// compiling a filter needs some hundred kilobytes for a moment. What they left of secrets on the
+/// stack is gone, too. Calls brk(2) and madvise(2).
 pub fn give_back() {
+    wipe_below();
     #[cfg(target_os = "linux")]
-    stack::give_back();
+    give_back_stack();
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: what is free is nobody's; there is one thread, so nothing else is in malloc.
     unsafe {
@@ -36,43 +38,38 @@ pub fn give_back() {
     }
 }
 
+/// Wipes 16 KiB of the stack below its caller's frame, where calls that have returned had theirs.
+#[inline(never)]
+pub fn wipe_below() {
+    wipe(&mut [0; 16 << 10]);
+}
+
+/// Only of the stack that the kernel made: below another there may be anything.
 #[cfg(target_os = "linux")]
-mod stack {
+#[inline(never)]
+fn give_back_stack() {
     use nix::unistd::{SysconfVar, sysconf};
 
     /// No call that has returned went deeper than this, or what is deeper stays.
     const DEPTH: usize = 64 << 10;
-    /// A kernel has nothing else so close below the stack (stack_guard_gap, 1 MiB).
-    const _: () = assert!(DEPTH < 1 << 20);
+    /// Nearer than this to the stack's top there is nothing but the stack.
+    const NEAR: usize = 1 << 20;
 
-    /// Wipes the next frames' place, which is too near to be given back.
-    #[inline(never)]
-    fn wipe_near() {
-        super::wipe(&mut [0; 2 * 4096]);
+    let here = 0u8;
+    let here = std::ptr::from_ref(std::hint::black_box(&here));
+    let Ok(Some(page)) = sysconf(SysconfVar::PAGE_SIZE) else { return };
+    let (Ok(page), Some(top)) = (usize::try_from(page), super::title::stack_top()) else { return };
+    if top.wrapping_sub(here.addr()) > NEAR {
+        return;
     }
-
-    /// Only on the stack that the kernel made: below another there may be anything.
-    #[inline(never)]
-    pub fn give_back() {
-        wipe_near();
-        let here = 0u8;
-        let here = std::ptr::from_ref(std::hint::black_box(&here));
-        let Ok(Some(page)) = sysconf(SysconfVar::PAGE_SIZE) else { return };
-        let (Ok(page), Some(top)) = (usize::try_from(page), crate::sys::title::stack_top()) else {
-            return;
-        };
-        let above = top.wrapping_sub(here.addr());
-        if above > 1 << 20 {
-            return;
-        }
-        // A page lies between, for what is called from here; the first whole one below it ends there.
-        let end = (here.addr() - page) / page * page;
-        let first = here.with_addr(end - DEPTH / page * page).cast_mut();
-        // SAFETY: this is the kernel's stack (its top is less than 1 MiB above), which grows down
-        // from here, with nothing mapped below it for at least 1 MiB. No frame that is in use lies
-        // in the range: it ends a page below this function's. What is not mapped of it is ENOMEM.
-        let _ = unsafe { libc::madvise(first.cast(), end - first.addr(), libc::MADV_DONTNEED) };
-    }
+    // A page lies between, for what is called from here; it was wiped where pages have 4 KiB.
+    let end = (here.addr() - page) / page * page;
+    let first = here.with_addr(end - DEPTH / page * page).cast_mut();
+    // SAFETY: `here` is less than 1 MiB below the top of the stack that the kernel made, and the
+    // kernel puts no mapping into the 128 MiB below that top (mmap_base; nothing here asks for a
+    // place of its own, MAP_FIXED). So the range is of this stack or of nothing, which is ENOMEM. It
+    // ends a page below this function's frame, and there is one thread: nobody's frame is in it.
+    let _ = unsafe { libc::madvise(first.cast(), end - first.addr(), libc::MADV_DONTNEED) };
 }
 
 /// Wipes bytes that were secret, so that the compiler cannot leave it out: explicit_bzero(3). The

@@ -19,6 +19,7 @@ pub fn set(title: &str) {
 
 #[cfg(target_os = "linux")]
 mod linux {
+    #[cfg(target_env = "gnu")]
     use std::ffi::{c_char, c_int};
     use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
@@ -26,11 +27,13 @@ mod linux {
     static ROOM: AtomicUsize = AtomicUsize::new(0);
 
     /// Notes, before `main`, where arguments and environment stand. glibc passes argc, argv and
-    /// envp to the functions of `.init_array`.
+    /// envp to the functions of `.init_array`; other C libraries do not, and there is no title there.
+    #[cfg(target_env = "gnu")]
     #[used]
     #[unsafe(link_section = ".init_array")]
     static NOTE: extern "C" fn(c_int, *const *mut c_char, *const *mut c_char) = note;
 
+    #[cfg(target_env = "gnu")]
     extern "C" fn note(argc: c_int, argv: *const *mut c_char, envp: *const *mut c_char) {
         if argc < 1 || argv.is_null() || envp.is_null() {
             return;
@@ -62,7 +65,7 @@ mod linux {
 
     /// Sets the title that ps(1) shows to `papayad: TITLE`, cut to the room that arguments
     /// and environment had: who starts a process that wants a long title passes it a long argument.
-    /// The environment is gone afterwards.
+    /// The environment is gone for this process afterwards.
     pub fn set(title: &str) {
         let start = START.load(Ordering::Relaxed);
         let room = ROOM.load(Ordering::Relaxed);

@@ -102,15 +102,16 @@ impl fmt::Debug for Opener {
 }
 
 /// A key and its counter; `aead` is `None` after an error. `ChaCha20Poly1305` wipes its key when
-/// it is dropped, which includes being replaced.
+/// it is dropped, which includes being replaced; in its box it stays where it is when the direction
+/// is moved, so that no copies are left behind.
 struct Direction {
-    aead: Option<ChaCha20Poly1305>,
+    aead: Option<Box<ChaCha20Poly1305>>,
     counter: u64,
 }
 
 impl Direction {
     fn new(mut key: [u8; 32]) -> Self {
-        let aead = ChaCha20Poly1305::new(Key::from_slice(&key));
+        let aead = Box::new(ChaCha20Poly1305::new(Key::from_slice(&key)));
         key.zeroize();
         Self { aead: Some(aead), counter: 0 }
     }
@@ -122,7 +123,7 @@ impl Direction {
             return Err(CipherError::Exhausted);
         }
         if self.counter != 0 && self.counter.is_multiple_of(REKEY_EVERY) {
-            *aead = rekeyed(aead)?;
+            **aead = rekeyed(aead)?;
         }
         Ok((aead, nonce(self.counter)))
     }

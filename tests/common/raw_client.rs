@@ -67,14 +67,19 @@ pub fn join_line(token: &Token, session: u128, more: &str) -> String {
 impl RawClient {
     /// The handshake alone.
     pub fn shake(port: u16, token: &Token) -> Self {
+        let (stream, keys) = Self::keys(port, token);
+        Self::with_keys(stream, &keys)
+    }
+
+    /// A connection after the handshake, and the keys that it gave.
+    pub fn keys(port: u16, token: &Token) -> (TcpStream, SessionKeys) {
         let mut stream = connect(port);
         let (noise, hello) = NkInitiator::start(&token.server).unwrap();
         stream.write_all(&hello).unwrap();
         let mut reply = [0; 1 + MESSAGE_LEN];
         stream.read_exact(&mut reply).unwrap();
         assert_eq!(reply[0], Status::Ok as u8);
-        let keys = noise.finish(reply[1..].try_into().unwrap()).unwrap();
-        Self::with_keys(stream, &keys)
+        (stream, noise.finish(reply[1..].try_into().unwrap()).unwrap())
     }
 
     pub fn with_keys(stream: TcpStream, keys: &SessionKeys) -> Self {

@@ -87,8 +87,8 @@ pub enum FromRecv {
     Ticket,
 }
 
-/// A ticket and when it ends.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// A ticket and when it ends; wiped when dropped.
+#[derive(Clone, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
 pub struct IssuedTicket {
     /// The ticket.
     pub ticket: Bytes48,
@@ -96,7 +96,16 @@ pub struct IssuedTicket {
     pub expires: u64,
 }
 
-/// To RECV.
+/// The two transport keys of a connection; wiped when dropped.
+#[derive(Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+pub struct TransportKeys {
+    /// The key of the direction from the client to the server.
+    pub client_to_server: [u8; 32],
+    /// The key of the other direction.
+    pub server_to_client: [u8; 32],
+}
+
+/// To RECV. What is secret is in a box, so that a message that is moved leaves no copy of it behind.
 #[derive(Serialize, Deserialize)]
 pub enum ToRecv {
     /// How to behave.
@@ -105,10 +114,8 @@ pub enum ToRecv {
     Shaken {
         /// To the client.
         message: Bytes48,
-        /// The key of the direction from the client to the server.
-        client_to_server: [u8; 32],
-        /// The key of the other direction.
-        server_to_client: [u8; 32],
+        /// For RECV and SEND.
+        keys: Box<TransportKeys>,
     },
     /// The client does not know this server's key.
     NotShaken,
@@ -122,7 +129,7 @@ pub enum ToRecv {
         /// Which token.
         token: TokenId,
         /// For coming back.
-        ticket: IssuedTicket,
+        ticket: Box<IssuedTicket>,
         /// Where the log begins.
         floor: Offset,
     },
@@ -134,7 +141,7 @@ pub enum ToRecv {
         message: String,
     },
     /// A fresh ticket.
-    Ticket(IssuedTicket),
+    Ticket(Box<IssuedTicket>),
     /// Leave, and tell the client this.
     End {
         /// Why.

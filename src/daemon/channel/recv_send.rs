@@ -7,9 +7,10 @@
 //! | `Last` | RECV | once, last: SEND delivers it and ends |
 
 use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
-/// To SEND.
-#[derive(Debug, Serialize, Deserialize)]
+/// To SEND. A control line may have a ticket, so all are wiped.
+#[derive(Debug, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
 pub enum ToSend {
     /// A control line for the client.
     Control(String),

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::{Keeper, PATIENCE, ROUND, Session, Stage};
 use crate::confine::{self, policy::rights};
 use crate::daemon::channel::keeper_recv::{
-    FromRecv, IssuedTicket, Proof, TICKET_PAUSE, ToRecv, VERDICT_PATIENCE,
+    FromRecv, IssuedTicket, Proof, TICKET_PAUSE, ToRecv, TransportKeys, VERDICT_PATIENCE,
 };
 use crate::daemon::channel::launcher_keeper::FromKeeper;
 use crate::daemon::channel::launcher_listener::Verdict;
@@ -23,7 +23,8 @@ use crate::wire::event::{ByeReason, Refusal};
 use crate::wire::handshake::Responder;
 
 impl Keeper {
-    /// Answers what a worker asks; forgets one that is gone.
+    /// Answers what a worker asks; forgets one that is gone. In a frame of its own, which is wiped.
+    #[inline(never)]
     pub(super) fn hear_worker(&mut self, id: WorkerId) {
         for _ in 0..ROUND {
             let Some(worker) = self.workers.get(&id) else { return };
@@ -43,7 +44,9 @@ impl Keeper {
             (FromRecv::Join { id: token, proof, session }, Stage::Shaken) => {
                 let session = Session { token: TokenId(*token), instance: *session };
                 match proof {
-                    Proof::Secret(secret) => self.queue_secret(id, session, Secret(*secret)),
+                    Proof::Secret(secret) => {
+                        self.queue_secret(id, session, Box::new(Secret(*secret)))
+                    }
                     Proof::Ticket(ticket) => self.check_ticket(id, session, ticket),
                 }
             }
@@ -70,8 +73,10 @@ impl Keeper {
                 self.set_stage(id, Stage::Shaken);
                 let answer = ToRecv::Shaken {
                     message: pack48(&reply),
-                    client_to_server: keys.client_to_server,
-                    server_to_client: keys.server_to_client,
+                    keys: Box::new(TransportKeys {
+                        client_to_server: keys.client_to_server,
+                        server_to_client: keys.server_to_client,
+                    }),
                 };
                 self.say(id, &answer);
             }
@@ -82,7 +87,7 @@ impl Keeper {
         }
     }
 
-    fn queue_secret(&mut self, id: WorkerId, session: Session, secret: Secret) {
+    fn queue_secret(&mut self, id: WorkerId, session: Session, secret: Box<Secret>) {
         if let Err((reason, message)) = self.standing(session.token) {
             return self.refuse(id, reason, message);
         }
@@ -111,6 +116,8 @@ impl Keeper {
     }
 
     /// Checks one queued secret: argon2 takes its time, and the others have their turn in between.
+    /// In a frame of its own, which is wiped.
+    #[inline(never)]
     pub(super) fn verify_one(&mut self) {
         let Some(id) = self.queue.pop_front() else { return };
         let Some(worker) = self.workers.get(&id) else { return };
@@ -197,12 +204,12 @@ impl Keeper {
         Ok(files)
     }
 
-    fn ticket_for(&self, token: TokenId) -> Option<IssuedTicket> {
+    fn ticket_for(&self, token: TokenId) -> Option<Box<IssuedTicket>> {
         let entry = self.tokens.find(token)?;
         let now = Timestamp::now().as_second().max(0) as u64;
         let expires = now + ticket::LIFETIME;
         let ticket = self.keys.tickets.issue(token, &entry.hash, expires);
-        Some(IssuedTicket { ticket: pack48(&ticket.0), expires })
+        Some(Box::new(IssuedTicket { ticket: pack48(&ticket.0), expires }))
     }
 
     /// The token's entry, if it can join now.

@@ -27,7 +27,7 @@ const VERSION_AT: usize = handshake::MAGIC.len();
 pub(super) struct Guest {
     pub name: Name,
     pub role: Role,
-    pub ticket: IssuedTicket,
+    pub ticket: Box<IssuedTicket>,
     /// Where the log begins.
     pub floor: Offset,
     pub start: Start,
@@ -94,13 +94,13 @@ fn shake(recv: &Recv, hello: &[u8; 48], deadline: Instant) -> Result<(Input, Sea
     loop {
         let message = await_keeper(recv, deadline)?;
         match message.0 {
-            ToRecv::Shaken { message, client_to_server, server_to_client } => {
+            ToRecv::Shaken { message, keys } => {
                 let mut reply = [Status::Ok as u8; 49];
                 reply[1..].copy_from_slice(&unpack48(&message));
                 send_client(&recv.client, &reply)?;
                 let line_max = max_line(recv.settings.message_bytes);
-                let input = Input::new(Opener::new(client_to_server), line_max);
-                return Ok((input, Sealer::new(server_to_client)));
+                let input = Input::new(Opener::new(keys.client_to_server), line_max);
+                return Ok((input, Sealer::new(keys.server_to_client)));
             }
             ToRecv::NotShaken => {
                 send_client(&recv.client, &[Status::Failed as u8])?;
@@ -150,7 +150,7 @@ fn request(join: &Join) -> FromRecv {
 struct Admitted {
     name: Name,
     role: Role,
-    ticket: IssuedTicket,
+    ticket: Box<IssuedTicket>,
     floor: Offset,
 }
 

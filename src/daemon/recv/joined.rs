@@ -9,6 +9,7 @@ use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 use nix::unistd::getpid;
+use zeroize::Zeroizing;
 
 use super::door::{Guest, bye};
 use super::input::Input;
@@ -56,7 +57,7 @@ struct Member {
     send: Channel,
     send_process: BoundChild,
     /// Control lines that SEND had no room for; while there are any, the client is not read.
-    unsaid: VecDeque<String>,
+    unsaid: VecDeque<Zeroizing<String>>,
     allowance: Allowance,
     ticket_asked: Option<Instant>,
     trouble: Option<Instant>,
@@ -100,6 +101,7 @@ impl Member {
         };
         let ReaderFds { log: read, gate: send_gate } = reader.into_fds();
         let welcome = welcome(&recv, &name, role, &ticket, from, end);
+        drop(ticket);
         let (send, send_process) =
             fork_send(&recv, &name, (from, floor), sealer, welcome, &mut input)?;
         drop((read, send_gate));
@@ -352,14 +354,14 @@ impl Member {
 
     /// Gives SEND a control line, or keeps it until SEND has room.
     fn say(&mut self, event: &Event) {
-        self.unsaid.push_back(event.encode().to_string());
+        self.unsaid.push_back(event.encode());
         // What fails here is seen at the next round: SEND is gone.
         let _ = self.say_unsaid();
     }
 
     fn say_unsaid(&mut self) -> Result<(), End> {
         while let Some(text) = self.unsaid.pop_front() {
-            match self.send.send(&ToSend::Control(text.clone()), &[]) {
+            match self.send.send(&ToSend::Control(String::clone(&text)), &[]) {
                 Ok(()) => {}
                 Err(ChannelError::WouldBlock) => {
                     self.unsaid.push_front(text);
@@ -425,6 +427,8 @@ fn begin_at(reader: &Reader, start: Start) -> Result<(Offset, Offset), (Refusal,
     Ok((from, end))
 }
 
+/// Not a part of its caller, whose frame stays: this one's is wiped when SEND gives its stack back.
+#[inline(never)]
 fn welcome(
     recv: &Recv,
     name: &Name,
