@@ -85,7 +85,7 @@ impl Client {
                 client.put(format!("join {} user{number}\n", secret.trim()).as_bytes());
                 client.flush_all();
                 while client.text.is_empty() {
-                    client.receive().expect("the server lets us in");
+                    client.await_more();
                 }
                 assert!(client.text.starts_with(b"ok\n"), "the server refuses");
                 client.text.drain(..3);
@@ -112,12 +112,18 @@ impl Client {
         self.flush_all();
         for (awaited, answer) in [("001", "JOIN #room\r\n"), ("366", "")] {
             while !self.next_numeric(awaited) {
-                self.receive().expect("the server lets us in");
+                self.await_more();
             }
             self.put(answer.as_bytes());
             self.flush_all();
         }
         // What others said meanwhile stays.
+    }
+
+    /// While joining; panics if nothing comes in a minute.
+    fn await_more(&mut self) {
+        let more = self.receive().expect("the server lets us in");
+        assert!(more, "the server does not answer");
     }
 
     /// Takes whole lines up to the one with this number; answers what has to be answered.
