@@ -187,6 +187,23 @@ fn the_door_closes_for_new_connections_only_and_opens_on_the_same_port() {
 }
 
 #[test]
+fn a_door_that_still_closes_is_not_said_to_be_open_before_it_is_again() {
+    let mut room = Room::open("");
+    let listener = titled(&room.service, "papayad: listener");
+    // It hears that it shall close the door when it goes on.
+    listener.signal(Signal::SIGSTOP);
+    room.service.admin_ok(&["pause"]);
+    room.service.admin_ok(&["resume"]);
+    let (state, _) = room.service.status();
+    assert_eq!(state["door"], "restarting");
+    listener.signal(Signal::SIGCONT);
+    let (state, _) = room.service.wait_for_status(|s, _| s["door"] == "open");
+    assert_ne!(state["listener"], listener.pid);
+    room.carol_joins();
+    room.talk();
+}
+
+#[test]
 fn a_pause_while_the_listener_is_broken_closes_the_door_too() {
     let mut room = Room::open("");
     // Crash it until the pause before the next start is long enough to be met.

@@ -25,6 +25,8 @@ impl Supervisor {
     /// One JSON object a line: the service first, then every client.
     pub(super) fn status(&self) -> String {
         let door = match self.door {
+            // It is closed in a moment, and then opened by the next listener.
+            Door::Open { .. } if self.reopen => "restarting",
             Door::Open { .. } => "open",
             Door::Restarting(_) => "restarting",
             Door::Closed => "closed",
@@ -122,8 +124,10 @@ impl Supervisor {
 
     pub(super) fn resume(&mut self) -> String {
         if matches!(self.door, Door::Open { .. }) {
-            // It may be about to close.
-            self.reopen = self.pausing;
+            if self.pausing {
+                self.reopen = true;
+                return "the door is about to close, and opens again then\n".into();
+            }
             return "the door is open\n".into();
         }
         self.open_door();
