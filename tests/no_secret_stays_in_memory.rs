@@ -18,10 +18,9 @@ use std::os::unix::fs::FileExt;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use papayachat::wire::event::Event;
 use papayachat::wire::hex;
 use processes::{all, wait_until};
-use raw_client::{RawClient, join_line, read_token};
+use raw_client::{RawClient, read_token};
 use service::{Service, is_root};
 
 /// As much of a secret in one piece counts as the secret. Of a register's 16 bytes, wherever they
@@ -38,9 +37,7 @@ fn secrets() -> Result<(), Failed> {
     let service = Service::start("");
     let token = read_token(&service.token("alice", &[]));
     let (stream, keys) = RawClient::keys(service.port, &token);
-    let mut alice = RawClient::with_keys(stream, &keys);
-    alice.say_bytes(join_line(&token, 1, "").as_bytes());
-    assert!(matches!(alice.event(), Some(Event::Welcome(_))));
+    let (mut alice, _) = RawClient::with_keys(stream, &keys).enter(&token, 1);
     // Both of her processes have come as far as their work, and so has the launcher.
     alice.say("1", "hello");
     alice.hear("hello");

@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use snow::params::{DHChoice, NoiseParams};
 use snow::resolvers::{CryptoResolver, DefaultResolver};
 use snow::{Builder, HandshakeState};
@@ -101,8 +102,9 @@ impl From<snow::Error> for HandshakeError {
     }
 }
 
-/// The two transport keys that a handshake gives; wiped when dropped, never printed.
-#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+/// The two transport keys that a handshake gives; wiped when dropped, never printed. The keeper sends
+/// them to the RECV that asked.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
 pub struct SessionKeys {
     /// Seals what the client sends.
     pub client_to_server: [u8; 32],

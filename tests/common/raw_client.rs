@@ -89,9 +89,13 @@ impl RawClient {
 
     /// In the room, from the log's end on.
     pub fn join(port: u16, token: &Token, session: u128) -> (Self, Welcome) {
-        let mut client = Self::shake(port, token);
-        client.say_bytes(join_line(token, session, "").as_bytes());
-        client.welcomed()
+        Self::shake(port, token).enter(token, session)
+    }
+
+    /// The same after the handshake.
+    pub fn enter(mut self, token: &Token, session: u128) -> (Self, Welcome) {
+        self.say_bytes(join_line(token, session, "").as_bytes());
+        self.welcomed()
     }
 
     /// The same by a ticket, which costs the server no argon2.

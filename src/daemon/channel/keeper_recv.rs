@@ -24,6 +24,7 @@ use crate::config::Durability;
 use crate::room::offset::Offset;
 use crate::token::{Name, Role, TokenId};
 use crate::wire::event::{ByeReason, Refusal};
+use crate::wire::handshake::SessionKeys;
 
 /// How often a session may ask for a fresh ticket.
 pub const TICKET_PAUSE: Duration = Duration::from_secs(60);
@@ -96,15 +97,6 @@ pub struct IssuedTicket {
     pub expires: u64,
 }
 
-/// The two transport keys of a connection; wiped when dropped.
-#[derive(Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
-pub struct TransportKeys {
-    /// The key of the direction from the client to the server.
-    pub client_to_server: [u8; 32],
-    /// The key of the other direction.
-    pub server_to_client: [u8; 32],
-}
-
 /// To RECV. What is secret is in a box, so that a message that is moved leaves no copy of it behind.
 #[derive(Serialize, Deserialize)]
 pub enum ToRecv {
@@ -115,7 +107,7 @@ pub enum ToRecv {
         /// To the client.
         message: Bytes48,
         /// For RECV and SEND.
-        keys: Box<TransportKeys>,
+        keys: Box<SessionKeys>,
     },
     /// The client does not know this server's key.
     NotShaken,

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::{Keeper, PATIENCE, ROUND, Session, Stage};
 use crate::confine::{self, policy::rights};
 use crate::daemon::channel::keeper_recv::{
-    FromRecv, IssuedTicket, Proof, TICKET_PAUSE, ToRecv, TransportKeys, VERDICT_PATIENCE,
+    FromRecv, IssuedTicket, Proof, TICKET_PAUSE, ToRecv, VERDICT_PATIENCE,
 };
 use crate::daemon::channel::launcher_keeper::FromKeeper;
 use crate::daemon::channel::launcher_listener::Verdict;
@@ -71,14 +71,7 @@ impl Keeper {
         match self.keys.responder.respond(message) {
             Ok((reply, keys)) => {
                 self.set_stage(id, Stage::Shaken);
-                let answer = ToRecv::Shaken {
-                    message: pack48(&reply),
-                    keys: Box::new(TransportKeys {
-                        client_to_server: keys.client_to_server,
-                        server_to_client: keys.server_to_client,
-                    }),
-                };
-                self.say(id, &answer);
+                self.say(id, &ToRecv::Shaken { message: pack48(&reply), keys: Box::new(keys) });
             }
             Err(_) => {
                 self.leave(id);
