@@ -2,7 +2,7 @@
 # The test suite, and with it both programs, on a newer C library: the executables that were built
 # here run in a tree of Debian's next release, on this machine's kernel.
 #
-#   tests/newer-libc.sh [--list FILE] [--logs DIRECTORY]
+#   tests/newer-libc.sh [--list FILE] [--logs DIRECTORY] [--as USER]
 #
 # Makes the tree once, below ${XDG_CACHE_HOME:-/var/cache}/papayachat-tests. Ends with 77 and a line
 # "not run: …" where that cannot be done.
