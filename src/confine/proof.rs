@@ -25,6 +25,7 @@ const ANY: [u64; 3] = [0x7777_7777_7777_7777, 0, u64::MAX];
 /// The upper half of a register, which the kernel does not see in an `int`.
 const UPPER: u64 = 0xffff_ffff_0000_0000;
 /// What x86_64 adds to the numbers of the calls of its 32-bit variant with long registers.
+#[cfg(target_arch = "x86_64")]
 const X32: c_long = 0x4000_0000;
 /// Kernels have numbered their calls up to some 470 by now.
 const LAST_NUMBER: c_long = 600;
@@ -55,6 +56,10 @@ impl Call {
             Some(Number::Is(number)) => Some(Self { entry: Entry::Native, number, registers }),
             Some(Number::NotHere) | None => None,
         }
+    }
+
+    const fn without_arguments(entry: Entry, number: c_long) -> Self {
+        Self { entry, number, registers: [0; 6] }
     }
 
     /// What these rules say to it; `None`: it kills.
@@ -119,17 +124,22 @@ pub fn calls_not_named(rules: &[&Rule], prover: &Prover) -> Result<Vec<Call>, Er
         name.is_some_and(|name| rules.iter().any(|rule| rule.call == name))
     };
     let native = (0..=LAST_NUMBER).filter(|number| !named(*number) && !UNSEEN.contains(number));
-    let call = |number| Call { entry: Entry::Native, number, registers: [0; 6] };
-    let mut made: Vec<Call> = native.map(call).collect();
-    #[cfg(target_arch = "x86_64")]
-    {
-        made.extend((0..=LAST_NUMBER).map(|number| call(number | X32)));
-        if prover.has_the_32_bit_entry()? {
-            let by_it = |number| Call { entry: Entry::Of32Bit, ..call(number) };
-            made.extend((0..=LAST_NUMBER).map(by_it));
-        }
-    }
-    Ok(made)
+    let native = native.map(|number| Call::without_arguments(Entry::Native, number));
+    Ok(native.chain(calls_by_other_entries(prover)?).collect())
+}
+
+#[cfg(target_arch = "x86_64")]
+fn calls_by_other_entries(prover: &Prover) -> Result<Vec<Call>, Errno> {
+    let all = 0..=LAST_NUMBER;
+    let of_x32 = all.clone().map(|number| Call::without_arguments(Entry::Native, number | X32));
+    let of_32_bit = all.map(|number| Call::without_arguments(Entry::Of32Bit, number));
+    let is_there = prover.has_the_32_bit_entry()?;
+    Ok(of_x32.chain(of_32_bit.filter(|_| is_there)).collect())
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn calls_by_other_entries(_: &Prover) -> Result<Vec<Call>, Errno> {
+    Ok(Vec::new())
 }
 
 /// Registers with which a rule matches: every combination of the values that it names. Where `but`
@@ -315,7 +325,7 @@ impl Prover {
     /// A child cannot be made.
     #[cfg(target_arch = "x86_64")]
     pub fn has_the_32_bit_entry(&self) -> Result<bool, Errno> {
-        let call = Call { entry: Entry::Of32Bit, number: 0, registers: [0; 6] };
+        let call = Call::without_arguments(Entry::Of32Bit, 0);
         Ok(self.ending(None, &[(call, Some(Answer::Allow))])? == Ending::AsExpected)
     }
 
