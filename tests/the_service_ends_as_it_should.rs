@@ -83,6 +83,34 @@ fn sigterm_does_not_wait_for_clients_that_do_not_read() {
 }
 
 #[test]
+fn a_service_that_waits_for_its_end_sleeps_also_if_its_listener_had_crashed() {
+    let mut service = Service::start("");
+    let token = read_token(&service.token("alice", &[]));
+    let (_alice, _) = RawClient::join(service.port, &token, 1);
+    // The pause before the next start is long enough to be met, and over before the service ends.
+    for _ in 0..3 {
+        titled(&service, "papayad: listener").signal(Signal::SIGKILL);
+        service.wait_for_line("the listener ended");
+    }
+    // One that does not end by itself keeps the launcher waiting.
+    titled(&service, "papayad: recv").signal(Signal::SIGSTOP);
+    service.signal(Signal::SIGTERM);
+    service.wait_for_line("stopping");
+    let launcher = service.launcher.id() as i32;
+    let ticks = || {
+        let stat = processes::stat(launcher)?;
+        Some(stat[11].parse::<u64>().ok()? + stat[12].parse::<u64>().ok()?)
+    };
+    let before = ticks().expect("the launcher is there");
+    let mut last = before;
+    while let Ok(None) = service.launcher.try_wait() {
+        last = ticks().unwrap_or(last).max(last);
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert!(last - before < 50, "it used {} ticks while it waited", last - before);
+}
+
+#[test]
 fn without_its_keeper_the_service_ends_and_says_so() {
     let mut service = Service::start("");
     let mut clients = crowd(&service);

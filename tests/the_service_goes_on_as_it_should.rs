@@ -201,6 +201,35 @@ fn a_door_that_still_closes_is_not_said_to_be_open_before_it_is_again() {
     assert_ne!(state["listener"], listener.pid);
     room.carol_joins();
     room.talk();
+    // The last word counts, whatever was said before the listener heard the first.
+    let listener = titled(&room.service, "papayad: listener");
+    listener.signal(Signal::SIGSTOP);
+    for word in ["pause", "resume", "resume", "pause"] {
+        room.service.admin_ok(&[word]);
+    }
+    listener.signal(Signal::SIGCONT);
+    room.service.wait_for_status(|s, _| s["door"] == "closed");
+    assert!(room.is_refused());
+    room.talk();
+}
+
+#[test]
+fn new_limits_open_no_door_that_closes() {
+    let mut room = Room::open("");
+    titled(&room.service, "papayad: listener").signal(Signal::SIGSTOP);
+    room.service.admin_ok(&["pause"]);
+    // It is killed for them, before it heard that it shall close the door.
+    let text = fs::read_to_string(&room.service.config).unwrap();
+    let changed = text.replace("penalties = false", "penalties = false\nmessage_bytes = 64");
+    assert_ne!(text, changed);
+    fs::write(&room.service.config, changed).unwrap();
+    room.service.signal(Signal::SIGHUP);
+    room.service.wait_for_status(|s, _| s["door"] == "closed");
+    assert!(room.is_refused());
+    room.talk();
+    room.service.admin_ok(&["resume"]);
+    room.carol_joins();
+    room.talk();
 }
 
 #[test]

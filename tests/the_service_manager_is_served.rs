@@ -231,6 +231,14 @@ fn the_status_and_the_end_are_told() {
         format!("STATUS={clients} in room \"lobby\"; the door is {door}")
     };
     manager.until(&text("1 client", "open"));
+    // It hears that it shall close the door when it goes on.
+    let listener = titled(&service, "papayad: listener");
+    listener.signal(Signal::SIGSTOP);
+    service.admin_ok(&["pause"]);
+    service.admin_ok(&["resume"]);
+    manager.until(&text("1 client", "about to be opened again"));
+    listener.signal(Signal::SIGCONT);
+    manager.until(&text("1 client", "open"));
     service.admin_ok(&["pause"]);
     manager.until(&text("1 client", "closed"));
     drop(alice);

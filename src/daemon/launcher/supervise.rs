@@ -69,14 +69,33 @@ const ROUND: usize = 64;
 const REAPED_MAX: usize = 256;
 
 enum Door {
-    Open {
-        pid: Pid,
-        channel: Channel,
-        since: Instant,
-    },
-    /// Crashed: when it is started again, and the pause after the next crash.
+    Open(Listener),
+    /// The listener has ended: when it is started again.
     Restarting(Instant),
     Closed,
+}
+
+/// The listener that is running.
+struct Listener {
+    pid: Pid,
+    channel: Channel,
+    since: Instant,
+    /// It has said that it listens.
+    listening: bool,
+    then: Then,
+}
+
+/// What comes when the listener has ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// It was not asked to end: if it crashed, another after a pause.
+    Unasked,
+    /// It was told to close the door.
+    Closed,
+    /// It was told to close the door, and the door was opened again before it had: another.
+    Reopened,
+    /// It was killed for new limits: another, with them.
+    Renewed,
 }
 
 /// The supervisor.
@@ -96,16 +115,8 @@ pub struct Supervisor {
     keeper_owes: u32,
     door: Door,
     back_off: Duration,
-    /// The listener that is running has said that it listens.
-    listening: bool,
     /// The room was open once: the manager and the log know.
     announced: bool,
-    /// The door was opened again before its listener had closed it.
-    reopen: bool,
-    /// A listener that was killed in order to start one with new limits.
-    renewing: Option<Pid>,
-    /// The listener was told to close the door, and has not ended yet.
-    pausing: bool,
     workers: Workers,
     /// Workers that the launcher killed itself, because they had to go.
     removed: HashSet<Pid>,
@@ -160,11 +171,7 @@ impl Supervisor {
             keeper_owes: 0,
             door: Door::Closed,
             back_off: BACK_OFF.0,
-            listening: false,
             announced: false,
-            reopen: false,
-            renewing: None,
-            pausing: false,
             workers: Workers::default(),
             removed: HashSet::new(),
             doomed: BTreeSet::new(),
@@ -253,7 +260,9 @@ impl Supervisor {
 
     /// The listener listens: the room is open, and whoever waits for that is told.
     fn door_is_open(&mut self) {
-        self.listening = true;
+        if let Door::Open(listener) = &mut self.door {
+            listener.listening = true;
+        }
         self.manager.status_changed();
         if self.stop.is_some() || std::mem::replace(&mut self.announced, true) {
             return;
@@ -348,7 +357,7 @@ impl Supervisor {
         if self.stop.is_none() {
             fds.push(PollFd::new(self.keeper.channel.as_fd(), read));
         }
-        if let Door::Open { channel, .. } = &self.door {
+        if let Door::Open(Listener { channel, .. }) = &self.door {
             let room = if self.untold.is_empty() { PollFlags::empty() } else { PollFlags::POLLOUT };
             fds.push(PollFd::new(channel.as_fd(), read | room));
         }
@@ -437,7 +446,7 @@ impl Supervisor {
     /// or what an attacker made of one. They are own children, not reaped yet, so their numbers
     /// cannot be somebody else's. How many there were.
     fn sweep(&self) -> usize {
-        let listener = if let Door::Open { pid, .. } = self.door { Some(pid) } else { None };
+        let listener = self.door.listener().map(|listener| listener.pid);
         let mut unknown = 0;
         for pid in sys::process::children() {
             let known = pid == self.keeper.pid
@@ -464,7 +473,7 @@ impl Supervisor {
                 self.note_violation(Role::Keeper, Some(pid), None);
             }
             self.keeper_ended(&describe(status));
-        } else if matches!(&self.door, Door::Open { pid: p, .. } if *p == pid) {
+        } else if self.door.listener().is_some_and(|listener| listener.pid == pid) {
             if violated {
                 self.note_violation(Role::Listener, Some(pid), None);
             }
@@ -562,6 +571,9 @@ impl Supervisor {
         let why = outcome.as_ref().err().map_or("stopping", |failure| failure.message.as_str());
         self.manager.stopping(why);
         self.stop = Some((Instant::now() + GOODBYE, outcome));
+        if let Door::Restarting(_) = self.door {
+            self.door = Door::Closed;
+        }
         // RECV and SEND tell their clients that they may come back; the listener closes the door.
         let _ = kill(Pid::from_raw(0), Signal::SIGTERM);
     }
@@ -579,7 +591,7 @@ impl Supervisor {
                 self.remove_process(pid);
             }
         }
-        let door_closed = late || !matches!(self.door, Door::Open { .. });
+        let door_closed = late || self.door.listener().is_none();
         let all_gone = self.sweep() == 0 && self.workers.is_empty() && door_closed;
         all_gone || end + LAST_KILLS <= now
     }

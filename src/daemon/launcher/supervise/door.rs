@@ -2,9 +2,19 @@
 
 use super::*;
 
+impl Door {
+    /// The listener, if one is running.
+    pub(super) fn listener(&self) -> Option<&Listener> {
+        match self {
+            Self::Open(listener) => Some(listener),
+            Self::Restarting(_) | Self::Closed => None,
+        }
+    }
+}
+
 impl Supervisor {
     pub(super) fn open_door(&mut self) {
-        if matches!(self.door, Door::Open { .. }) || self.stop.is_some() {
+        if self.door.listener().is_some() || self.stop.is_some() {
             return;
         }
         for index in 0..self.plumbing.sockets.len() {
@@ -14,7 +24,7 @@ impl Supervisor {
             }
         }
         match self.fork_listener() {
-            Ok(door) => self.door = door,
+            Ok(listener) => self.door = Door::Open(listener),
             Err(cause) => {
                 let text = format!("the listener does not start: {}", cause.desc());
                 self.log(Severity::Error, &text);
@@ -23,9 +33,8 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn fork_listener(&mut self) -> Result<Door, Errno> {
+    fn fork_listener(&mut self) -> Result<Listener, Errno> {
         let (mine, theirs) = Channel::pair()?;
-        self.listening = false;
         self.untold.clear(); // The new listener is told by `clients` who is here.
         let sockets: Vec<i32> = self.plumbing.sockets.iter().map(AsRawFd::as_raw_fd).collect();
         let clients = self.workers.iter().map(|(id, w)| (id, w.source, w.member.is_some()));
@@ -41,41 +50,44 @@ impl Supervisor {
             clients: clients.collect(),
         };
         let pid = sys::process::fork_role(|| listener::run(start))?;
-        Ok(Door::Open { pid, channel: mine, since: Instant::now() })
+        let (since, then) = (Instant::now(), Then::Unasked);
+        Ok(Listener { pid, channel: mine, since, listening: false, then })
     }
 
     pub(super) fn listener_ended(&mut self, status: WaitStatus) {
-        let since = match &self.door {
-            Door::Open { since, .. } => *since,
-            _ => return,
-        };
         // What it accepted before it ended is served.
         self.take_connections();
-        let pausing = std::mem::take(&mut self.pausing);
-        let reopen = std::mem::take(&mut self.reopen);
-        if let WaitStatus::Exited(_, 0) = status {
-            self.door = Door::Closed;
-            if reopen {
-                return self.open_door();
-            }
-            if self.stop.is_none() && self.plumbing.lent {
-                self.close_door();
-            } else if self.stop.is_none() {
-                self.log(Severity::Notice, "the door is closed; `papayad resume` opens it");
-            }
-            return;
-        }
-        if pausing && !reopen {
-            self.close_door();
-            return;
-        }
-        if self.renewing.take() == status.pid() {
-            self.door = Door::Restarting(Instant::now());
-            return self.log(Severity::Info, "the listener is started again with the new limits");
-        }
+        let Door::Open(Listener { since, then, .. }) = self.door else { return };
         if let WaitStatus::Signaled(_, Signal::SIGSYS, _) = status {
             self.counters.ended(Verdict::Violation);
         }
+        let well = matches!(status, WaitStatus::Exited(_, 0));
+        if self.stop.is_some() {
+            self.door = Door::Closed;
+            if !well && then != Then::Renewed {
+                let text = format!("the listener ended ({})", describe(status));
+                self.log(Severity::Error, &text);
+            }
+            return;
+        }
+        match then {
+            Then::Renewed => {
+                self.door = Door::Restarting(Instant::now());
+                self.log(Severity::Info, "the listener is started again with the new limits");
+            }
+            Then::Reopened if well => self.door = Door::Restarting(Instant::now()),
+            // It has shut them, but for those that are lent.
+            Then::Closed | Then::Unasked if well && !self.plumbing.lent => {
+                self.door = Door::Closed;
+                self.log(Severity::Notice, "the door is closed; `papayad resume` opens it");
+            }
+            Then::Closed => drop(self.close_door()),
+            Then::Unasked if well => drop(self.close_door()),
+            Then::Unasked | Then::Reopened => self.listener_crashed(since, status),
+        }
+    }
+
+    fn listener_crashed(&mut self, since: Instant, status: WaitStatus) {
         if since.elapsed() >= SETTLED {
             self.back_off = BACK_OFF.0;
         }
@@ -104,7 +116,7 @@ impl Supervisor {
     /// Starts workers for what the listener handed over; whether it keeps to the protocol.
     pub(super) fn take_connections(&mut self) -> bool {
         for _ in 0..ROUND {
-            let Door::Open { channel, .. } = &self.door else { return true };
+            let Some(Listener { channel, .. }) = self.door.listener() else { return true };
             match channel.receive_fds::<FromListener>() {
                 Ok(got) => {
                     let full = self.workers.len() >= self.workers_max();
@@ -136,20 +148,20 @@ impl Supervisor {
 
     /// A listener that says what no listener says is killed, and so started again.
     pub(super) fn distrust_listener(&mut self) {
-        if let Door::Open { pid, .. } = self.door {
+        if let Some(&Listener { pid, .. }) = self.door.listener() {
             self.log(Severity::Error, "the listener does not keep to the protocol");
             let _ = kill(pid, Signal::SIGKILL);
         }
     }
 
     pub(super) fn tell_listener(&mut self) {
-        while let (Door::Open { channel, .. }, Some(message)) = (&self.door, self.untold.front()) {
-            if channel.send(message, &[]).is_err() {
+        while let (Some(listener), Some(message)) = (self.door.listener(), self.untold.front()) {
+            if listener.channel.send(message, &[]).is_err() {
                 return;
             }
             self.untold.pop_front();
         }
-        if !matches!(self.door, Door::Open { .. }) {
+        if self.door.listener().is_none() {
             self.untold.clear();
         }
     }

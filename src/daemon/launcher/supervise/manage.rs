@@ -27,34 +27,37 @@ impl Supervisor {
             // READY follows, and says it.
             return self.manager.pass_over_status();
         }
-        let Self { manager, workers, config, door, listening, .. } = self;
-        manager.tell_status(|| summary(config, workers, door, *listening));
+        let Self { manager, workers, config, door, .. } = self;
+        manager.tell_status(|| summary(config, workers, door));
     }
 
     /// How things stand, in one line.
     pub(super) fn summary(&self) -> String {
-        summary(&self.config, &self.workers, &self.door, self.listening)
+        summary(&self.config, &self.workers, &self.door)
     }
 
     /// Whether no listener is about to start.
     fn door_has_settled(&self) -> bool {
-        match self.door {
-            Door::Open { pid, .. } => self.listening && self.renewing != Some(pid),
+        match &self.door {
+            Door::Open(listener) => {
+                listener.listening && matches!(listener.then, Then::Unasked | Then::Closed)
+            }
             Door::Restarting(_) => false,
             Door::Closed => true,
         }
     }
 }
 
-fn summary(config: &Config, workers: &Workers, door: &Door, listening: bool) -> String {
+fn summary(config: &Config, workers: &Workers, door: &Door) -> String {
     let clients = workers.iter().filter(|(_, w)| w.member.is_some()).count();
     let clients = match clients {
         1 => "1 client".to_owned(),
         n => format!("{n} clients"),
     };
     let door = match door {
-        Door::Open { .. } if listening => "open",
-        Door::Open { .. } | Door::Restarting(_) => "broken; the listener is started again",
+        Door::Open(Listener { then: Then::Reopened, .. }) => "about to be opened again",
+        Door::Open(Listener { listening: true, .. }) => "open",
+        Door::Open(_) | Door::Restarting(_) => "broken; the listener is started again",
         Door::Closed => "closed",
     };
     format!("{clients} in room {:?}; the door is {door}", config.room.name)

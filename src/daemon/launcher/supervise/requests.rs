@@ -26,15 +26,12 @@ impl Supervisor {
     pub(super) fn status(&self) -> String {
         let door = match self.door {
             // It is closed in a moment, and then opened by the next listener.
-            Door::Open { .. } if self.reopen => "restarting",
-            Door::Open { .. } => "open",
+            Door::Open(Listener { then: Then::Reopened, .. }) => "restarting",
+            Door::Open(_) => "open",
             Door::Restarting(_) => "restarting",
             Door::Closed => "closed",
         };
-        let listener = match self.door {
-            Door::Open { pid, .. } => Some(pid.as_raw()),
-            _ => None,
-        };
+        let listener = self.door.listener().map(|listener| listener.pid.as_raw());
         let starting = self.workers.iter().filter(|(_, w)| w.member.is_none());
         let starting: Vec<i32> = starting.map(|(_, w)| w.pid.as_raw()).collect();
         let service = serde_json::json!({
@@ -92,16 +89,15 @@ impl Supervisor {
     }
 
     pub(super) fn pause(&mut self) -> String {
-        let channel = match &self.door {
-            Door::Open { channel, .. } => channel,
+        let listener = match &mut self.door {
+            Door::Open(listener) => listener,
             Door::Restarting(_) => return self.close_door(),
             Door::Closed => return "the door is closed already\n".into(),
         };
-        self.reopen = false;
-        match channel.send(&ToListener::Close, &[]) {
+        match listener.channel.send(&ToListener::Close, &[]) {
             // A listener that crashes first is not started again.
             Ok(()) | Err(ChannelError::Closed) => {
-                self.pausing = true;
+                listener.then = Then::Closed;
                 "the door closes; whoever is connected stays\n".into()
             }
             Err(problem) => format!("error: the listener does not answer: {problem}\n"),
@@ -123,16 +119,19 @@ impl Supervisor {
     }
 
     pub(super) fn resume(&mut self) -> String {
-        if matches!(self.door, Door::Open { .. }) {
-            if self.pausing {
-                self.reopen = true;
-                return "the door is about to close, and opens again then\n".into();
-            }
-            return "the door is open\n".into();
+        if let Door::Open(listener) = &mut self.door {
+            return match listener.then {
+                Then::Closed | Then::Reopened => {
+                    listener.then = Then::Reopened;
+                    self.manager.status_changed();
+                    "the door is about to close, and opens again then\n".into()
+                }
+                Then::Unasked | Then::Renewed => "the door is open\n".into(),
+            };
         }
         self.open_door();
         match self.door {
-            Door::Open { .. } => {
+            Door::Open(_) => {
                 self.log(Severity::Notice, "the door is open again");
                 "the door is open\n".into()
             }
@@ -210,10 +209,12 @@ impl Supervisor {
         }
         self.config = new.after_reload(&self.config);
         self.flush.configure(self.config.log.durability);
-        if limits_changed && let Door::Open { pid, .. } = self.door {
+        if limits_changed && let Door::Open(listener) = &mut self.door {
             // The sockets stay open, so connections wait while a listener with the new limits starts.
-            let _ = kill(pid, Signal::SIGKILL);
-            self.renewing = Some(pid);
+            let _ = kill(listener.pid, Signal::SIGKILL);
+            if listener.then == Then::Unasked {
+                listener.then = Then::Renewed;
+            }
         }
         if fixed.is_empty() {
             "the configuration was read again; new clients get it".into()
