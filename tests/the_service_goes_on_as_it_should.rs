@@ -230,6 +230,15 @@ fn new_limits_open_no_door_that_closes() {
     room.service.admin_ok(&["resume"]);
     room.carol_joins();
     room.talk();
+    // One that opens again is no crash, though it is killed on the way.
+    titled(&room.service, "papayad: listener").signal(Signal::SIGSTOP);
+    room.service.admin_ok(&["pause"]);
+    room.service.admin_ok(&["resume"]);
+    fs::write(&room.service.config, text).unwrap();
+    room.service.log_so_far();
+    room.service.signal(Signal::SIGHUP);
+    room.service.wait_for_line("started again with the new limits");
+    room.talk();
 }
 
 #[test]

@@ -82,20 +82,20 @@ struct Listener {
     since: Instant,
     /// It has said that it listens.
     listening: bool,
+    /// It was killed in order to start one with new limits.
+    renewed: bool,
     then: Then,
 }
 
 /// What comes when the listener has ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Then {
-    /// It was not asked to end: if it crashed, another after a pause.
+    /// Nobody asked it to end: if it crashed, another after a pause.
     Unasked,
     /// It was told to close the door.
     Closed,
     /// It was told to close the door, and the door was opened again before it had: another.
     Reopened,
-    /// It was killed for new limits: another, with them.
-    Renewed,
 }
 
 /// The supervisor.

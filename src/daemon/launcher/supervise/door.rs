@@ -51,31 +51,30 @@ impl Supervisor {
         };
         let pid = sys::process::fork_role(|| listener::run(start))?;
         let (since, then) = (Instant::now(), Then::Unasked);
-        Ok(Listener { pid, channel: mine, since, listening: false, then })
+        Ok(Listener { pid, channel: mine, since, listening: false, renewed: false, then })
     }
 
     pub(super) fn listener_ended(&mut self, status: WaitStatus) {
         // What it accepted before it ended is served.
         self.take_connections();
-        let Door::Open(Listener { since, then, .. }) = self.door else { return };
+        let Door::Open(Listener { since, renewed, then, .. }) = self.door else { return };
         if let WaitStatus::Signaled(_, Signal::SIGSYS, _) = status {
             self.counters.ended(Verdict::Violation);
         }
         let well = matches!(status, WaitStatus::Exited(_, 0));
         if self.stop.is_some() {
             self.door = Door::Closed;
-            if !well && then != Then::Renewed {
+            if !well && !renewed {
                 let text = format!("the listener ended ({})", describe(status));
                 self.log(Severity::Error, &text);
             }
             return;
         }
         match then {
-            Then::Renewed => {
-                self.door = Door::Restarting(Instant::now());
-                self.log(Severity::Info, "the listener is started again with the new limits");
+            Then::Reopened if well => {
+                self.door = Door::Closed;
+                self.open_door();
             }
-            Then::Reopened if well => self.door = Door::Restarting(Instant::now()),
             // It has shut them, but for those that are lent.
             Then::Closed | Then::Unasked if well && !self.plumbing.lent => {
                 self.door = Door::Closed;
@@ -83,6 +82,10 @@ impl Supervisor {
             }
             Then::Closed => drop(self.close_door()),
             Then::Unasked if well => drop(self.close_door()),
+            Then::Unasked | Then::Reopened if renewed => {
+                self.door = Door::Restarting(Instant::now());
+                self.log(Severity::Info, "the listener is started again with the new limits");
+            }
             Then::Unasked | Then::Reopened => self.listener_crashed(since, status),
         }
     }

@@ -39,9 +39,7 @@ impl Supervisor {
     /// Whether no listener is about to start.
     fn door_has_settled(&self) -> bool {
         match &self.door {
-            Door::Open(listener) => {
-                listener.listening && matches!(listener.then, Then::Unasked | Then::Closed)
-            }
+            Door::Open(listener) => listener.listening && !listener.renewed,
             Door::Restarting(_) => false,
             Door::Closed => true,
         }

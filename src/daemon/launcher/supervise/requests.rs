@@ -98,6 +98,7 @@ impl Supervisor {
             // A listener that crashes first is not started again.
             Ok(()) | Err(ChannelError::Closed) => {
                 listener.then = Then::Closed;
+                self.manager.status_changed();
                 "the door closes; whoever is connected stays\n".into()
             }
             Err(problem) => format!("error: the listener does not answer: {problem}\n"),
@@ -126,7 +127,7 @@ impl Supervisor {
                     self.manager.status_changed();
                     "the door is about to close, and opens again then\n".into()
                 }
-                Then::Unasked | Then::Renewed => "the door is open\n".into(),
+                Then::Unasked => "the door is open\n".into(),
             };
         }
         self.open_door();
@@ -212,9 +213,7 @@ impl Supervisor {
         if limits_changed && let Door::Open(listener) = &mut self.door {
             // The sockets stay open, so connections wait while a listener with the new limits starts.
             let _ = kill(listener.pid, Signal::SIGKILL);
-            if listener.then == Then::Unasked {
-                listener.then = Then::Renewed;
-            }
+            listener.renewed = true;
         }
         if fixed.is_empty() {
             "the configuration was read again; new clients get it".into()
