@@ -59,6 +59,7 @@ step_install() {
     [ "$(systemctl is-active papayad)" = inactive ]
     [ "$(stat -c %U:%a /var/lib/papayachat)" = papayad-keys:750 ]
     [ "$(stat -c %U:%a /usr/sbin/papayad)" = root:755 ]
+    [ "$(stat -c %U:%a /usr/libexec/papayachat/papayad-session)" = root:755 ]
     for program in papayad papaya; do "$program" --version; done
     dpkg --verify papayachat
     level=$(sed -n 's/.*papaya_level=\([^ ]*\).*/\1/p' /proc/cmdline)

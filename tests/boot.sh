@@ -89,8 +89,8 @@ if [ -z "$release" ]; then
     (cd "$here" && cargo build --quiet --locked --bins)
     release=$work/release
     mkdir "$release"
-    cp "${CARGO_TARGET_DIR:-$here/target}"/debug/{papayad,papaya} "$release/"
-    touch "$release"/{papayad,papaya}.cdx.json
+    cp "${CARGO_TARGET_DIR:-$here/target}"/debug/{papayad,papayad-session,papaya} "$release/"
+    touch "$release"/{papayad,papayad-session,papaya}.cdx.json
 fi
 # The same program twice, as a version and the next.
 for revision in 1 2; do

@@ -65,7 +65,11 @@ impl Room {
 
     /// A command that must end by itself.
     fn papayad(&self, arguments: &[&str]) -> Output {
-        let mut child = Command::new(PAPAYAD)
+        self.command(Path::new(PAPAYAD), arguments)
+    }
+
+    fn command(&self, program: &Path, arguments: &[&str]) -> Output {
+        let mut child = Command::new(program)
             .args(arguments)
             .env("PAPAYAD_CONFIG", self.config())
             .stdin(Stdio::null())
@@ -85,8 +89,12 @@ impl Room {
 
     /// The service does not start, says why and where, and changes nothing that was there.
     fn does_not_start(&self, exit: Exit, words: &[&str]) {
+        self.does_not_start_by(Path::new(PAPAYAD), exit, words);
+    }
+
+    fn does_not_start_by(&self, program: &Path, exit: Exit, words: &[&str]) {
         let before = self.files();
-        let run = self.papayad(&["run"]);
+        let run = self.command(program, &["run"]);
         let text = said(&run);
         assert_eq!(run.status.code(), Some(exit as i32), "{text}");
         for word in words {
@@ -291,4 +299,31 @@ fn a_directory_that_others_can_change_is_refused() {
     std::os::unix::fs::symlink(&moved, &state).unwrap();
     room.does_not_start(Exit::CannotCreate, &["state"]);
     assert!(Path::new(&moved).join("host.key").exists());
+}
+
+#[test]
+fn a_missing_or_another_versions_session_program_stops_the_start_and_is_found_by_check() {
+    let room = Room::make();
+    let programs = room.dir.path().join("programs");
+    fs::create_dir(&programs).unwrap();
+    let (papayad, session) = (programs.join("papayad"), programs.join("papayad-session"));
+    fs::copy(PAPAYAD, &papayad).unwrap();
+    let is_told = |words: &[&str]| {
+        room.does_not_start_by(&papayad, Exit::Unavailable, words);
+        let check = room.command(&papayad, &["check"]);
+        let text = String::from_utf8_lossy(&check.stdout);
+        assert_eq!(check.status.code(), Some(Exit::Config as i32), "{text}");
+        for word in words {
+            assert!(text.contains(word), "{word:?} is not in: {text}");
+        }
+    };
+    is_told(&["papayad-session", programs.to_str().unwrap(), "install the package again"]);
+    fs::write(&session, "#!/bin/sh\necho papayad-session 0.0.9\n").unwrap();
+    is_told(&[session.to_str().unwrap(), "cannot be executed"]);
+    fs::set_permissions(&session, fs::Permissions::from_mode(0o755)).unwrap();
+    is_told(&[session.to_str().unwrap(), "0.0.9", "one package"]);
+    // With the right one all is as it was.
+    fs::copy(Path::new(PAPAYAD).with_file_name("papayad-session"), &session).unwrap();
+    let check = room.command(&papayad, &["check"]);
+    assert_eq!(check.status.code(), Some(0), "{}", said(&check));
 }

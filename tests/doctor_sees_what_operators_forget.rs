@@ -134,7 +134,15 @@ fn upgrade() {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let program = dir.path().join("papayad");
-    fs::copy(PAPAYAD, &program).unwrap();
+    let install = || {
+        // A file that is executed cannot be written, so each is put in the other's place.
+        for name in ["papayad", "papayad-session"] {
+            let new = dir.path().join("new");
+            fs::copy(Path::new(PAPAYAD).with_file_name(name), &new).unwrap();
+            fs::rename(&new, dir.path().join(name)).unwrap();
+        }
+    };
+    install();
     let config = dir.path().join("papayad.toml");
     fs::write(&config, Service::config_text(dir.path(), "127.0.0.1:0", "")).unwrap();
     let mut service = Command::new(&program)
@@ -159,11 +167,9 @@ fn upgrade() {
         assert!(std::time::Instant::now() < end, "the service does not start");
     }
     let before = examine(&program, &config);
-    // Another copy of the same version, and then a new file in the program's place.
+    // Another copy of the same version, and then new files in the programs' places.
     let other = examine(Path::new(PAPAYAD), &config);
-    let new = dir.path().join("papayad.new");
-    fs::copy(PAPAYAD, &new).unwrap();
-    fs::rename(&new, &program).unwrap();
+    install();
     let after = examine(&program, &config);
     kill(Pid::from_raw(service.id() as i32), Signal::SIGTERM).unwrap();
     wait_child(&mut service);

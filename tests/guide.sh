@@ -163,7 +163,7 @@ mkdir -p "$work"/{bin,lib,home,blocks,source}
 cp -a /etc "$work/etc"
 rm -rf "$work/etc/papayachat"
 cp -r packaging "$work/source/"
-cp "$programs/papayad" "$programs/papaya" "$work/bin/"
+cp "$programs/papayad" "$programs/papayad-session" "$programs/papaya" "$work/bin/"
 : >"$work/journal"
 stand_ins
 take_blocks "$work/blocks"

@@ -111,7 +111,7 @@ for name in $chosen; do
     executables+=("$(grep -E "/$name-[0-9a-f]+\$" "$list")")
 done
 target=${executables[0]%/deps/*}
-for file in "${executables[@]}" "$target/papayad" "$target/papaya"; do
+for file in "${executables[@]}" "$target/papayad" "$target/papayad-session" "$target/papaya"; do
     mkdir -p "$root${file%/*}"
     strip -o "$root$file" "$file"
 done

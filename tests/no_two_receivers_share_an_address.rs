@@ -82,7 +82,7 @@ fn addresses(pid: i32) -> BTreeMap<&'static str, u64> {
         let Some(path) = line.split_whitespace().nth(5) else { continue };
         let what = match path {
             "[heap]" => "heap",
-            _ if path.ends_with("/papayad") => "program",
+            _ if path.ends_with("/papayad-session") => "program",
             _ if path.contains("/libc") => "C library",
             _ => continue,
         };

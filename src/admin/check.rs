@@ -17,6 +17,7 @@ use serde_json::json;
 use crate::config::keys::{Effect, KEYS};
 use crate::config::{self, Config, ConfigError, Level, Place, Source};
 use crate::confine;
+use crate::daemon::session;
 use crate::exit::{Exit, Failure, written};
 use crate::visible::{visible, visible_json};
 
@@ -111,6 +112,7 @@ fn system_problems(config: &Config, sources: &[Source], file: &Path) -> Vec<Conf
     let system = System::here(config);
     let mut check = Check { sources, problems: Vec::new() };
     check.configuration_files(file, &system);
+    check.session_program();
     check.users(config, &system);
     check.state_directory(&config.paths.state, &system);
     check.runtime_directory(&config.paths.runtime, &system);
@@ -190,6 +192,20 @@ impl Check<'_> {
                     found.mode() & 0o7777
                 ),
                 remedy: "chown it to root and chmod go-w".into(),
+            });
+        }
+    }
+
+    /// The program that is executed for each client.
+    fn session_program(&mut self) {
+        if let Err(unusable) = session::own() {
+            self.problems.push(ConfigError {
+                file: session::NAME.to_owned(),
+                line: 0,
+                column: 0,
+                key: String::new(),
+                problem: unusable.problem,
+                remedy: unusable.remedy.to_owned(),
             });
         }
     }

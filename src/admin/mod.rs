@@ -16,12 +16,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// The whole program: a role if the launcher started it as one, a command otherwise.
+/// The whole program.
 pub fn main() -> ExitCode {
-    let first = std::env::args_os().next().unwrap_or_default();
-    if first.as_encoded_bytes().starts_with(crate::daemon::recv::ARGUMENT.as_bytes()) {
-        return ExitCode::from(crate::daemon::recv::run());
-    }
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(message) => return usage(&message),

@@ -215,15 +215,17 @@ impl<'a> Paths<'a> {
     }
 }
 
-/// The directories of the libraries that this very process was started with; the next one is the
-/// same program. Directories and not files, so that an upgrade of a library, which replaces the
+/// The directories of the libraries that this very process was started with; what it executes has
+/// no others. Directories and not files, so that an upgrade of a library, which replaces the
 /// file, does not lock new clients out of a running service. Empty for a static program.
 fn library_directories(executable: &Path) -> Result<BTreeSet<PathBuf>, ConfineError> {
     let maps = fs::read_to_string("/proc/self/maps")
         .map_err(|e| ConfineError::step(Role::Launcher, "read /proc/self/maps", e))?;
-    let executable = fs::canonicalize(executable).unwrap_or_else(|_| executable.to_owned());
+    let programs =
+        [executable, Path::new("/proc/self/exe")].map(|path| fs::canonicalize(path).ok());
     Ok(mapped_files(&maps)
-        .filter(|path| *path != executable && !path.to_string_lossy().ends_with(" (deleted)"))
+        .filter(|path| !programs.contains(&Some(path.clone())))
+        .filter(|path| !path.to_string_lossy().ends_with(" (deleted)"))
         .filter_map(|path| path.parent().map(Path::to_owned))
         .collect())
 }

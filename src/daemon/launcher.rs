@@ -36,7 +36,7 @@ use self::supervise::Supervisor;
 use super::channel::Channel;
 use super::channel::launcher_keeper::FromKeeper;
 use super::channel::report::Severity;
-use super::keeper;
+use super::{keeper, session};
 use crate::config::Config;
 use crate::confine::identity::{self, Ids};
 use crate::confine::{self, Role};
@@ -149,7 +149,7 @@ fn begin(
     let control = control::Door::open(&config.paths.runtime)?;
     let plumbing = Plumbing {
         null: prepare::null()?,
-        program: prepare::program()?,
+        program: session::open_own()?,
         report: prepare::pipe()?,
         bell: prepare::pipe()?,
         sockets,
@@ -258,9 +258,9 @@ impl Supervisor {
     fn confine(&self) -> Result<confine::Report, Failure> {
         let readable = self.readable_paths();
         let readable: Vec<&Path> = readable.iter().map(PathBuf::as_path).collect();
-        let program = prepare::program_path();
+        let session = prepare::path_of(self.session());
         let mut context = self.config().sandbox.context();
-        context.executable = program.as_deref();
+        context.executable = session.as_deref();
         context.readable = &readable;
         context.listable = self.configuration_directory();
         let sockets: Vec<&Path> = journal::SOCKETS.iter().map(Path::new).collect();

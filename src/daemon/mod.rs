@@ -3,7 +3,7 @@
 //! ```text
 //! launcher ── keeper           one each; the launcher is the main process
 //!          ├─ listener
-//!          └─ recv ── send     one pair a client
+//!          └─ recv ── send     one pair a client, in a program of their own
 //! ```
 
 pub mod channel;
@@ -12,4 +12,5 @@ pub mod launcher;
 pub mod listener;
 pub mod recv;
 pub mod send;
+pub mod session;
 mod start;

@@ -27,7 +27,7 @@ use super::start::{self, StartError};
 use crate::confine::{self, Role, policy};
 use crate::sys::{self, signal};
 
-/// How the launcher names a RECV before its token; `main` knows it by this.
+/// How the launcher names a RECV before its token; `session::main` knows it by this.
 pub const ARGUMENT: &str = "papayad: recv ";
 /// The exit status of a RECV whose client left before it showed a token, or sent no hello.
 pub const EXIT_NO_TOKEN: u8 = 65;

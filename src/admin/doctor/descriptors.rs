@@ -11,6 +11,7 @@ use super::service::{Service, Subject};
 use super::{Outcome, RESTART};
 use crate::confine::Role;
 use crate::confine::policy::{self, Descriptor, Kind, keeper, listener, recv, send};
+use crate::daemon::session;
 use crate::room::log::{GATE, LOG};
 
 /// What a socket is, by its inode.
@@ -28,7 +29,7 @@ pub struct Around {
     pub(super) directory: Option<(u64, u64)>,
     pub(super) log: Option<(u64, u64)>,
     pub(super) gate: Option<(u64, u64)>,
-    /// The service's program.
+    /// The program that the launcher executes for each client.
     pub(super) program: Option<(u64, u64)>,
     pub(super) addresses: usize,
     /// The door is closed: its sockets are bound, but in no table of the kernel's.
@@ -58,9 +59,7 @@ impl Around {
             directory: file(service.state.clone()),
             log: file(service.state.join(LOG)),
             gate: file(service.state.join(GATE)),
-            program: fs::metadata(format!("/proc/{}/exe", service.launcher()))
-                .ok()
-                .map(|found| (found.dev(), found.ino())),
+            program: session::file_of(service.launcher()).ok(),
             addresses: service.addresses,
             closed: service.status["door"] == "closed",
         }
@@ -174,6 +173,8 @@ fn launcher(open: &[Open], around: &Around) -> Outcome {
             || open.link.starts_with("pipe:")
             || ["/dev/null", "/dev/kmsg", "/proc/locks"].contains(&open.link.as_str())
             || of_file(around.program)
+            // After an upgrade, which the check of the service's program tells of.
+            || session::was_replaced(&open.link)
     };
     let is_foreign = |open: &&Open| {
         let file = [around.directory, around.log, around.gate];

@@ -171,7 +171,7 @@ fn descriptors(role: Role) -> Vec<Open> {
             open(6, "pipe:[1]", O_RDONLY, None),
             open(7, "/dev/kmsg", O_RDONLY, None),
             open(8, "/proc/locks", O_RDONLY, None),
-            open(9, "/usr/sbin/papayad", O_RDONLY, Some(PROGRAM)),
+            open(9, "/usr/libexec/papayachat/papayad-session", O_RDONLY, Some(PROGRAM)),
         ];
     }
     policy::descriptors(role).iter().map(of).collect()

@@ -230,14 +230,10 @@ pub fn program_path() -> Option<PathBuf> {
     }
 }
 
-/// This program itself, open: RECV is executed from it. An upgrade that replaces the file does not
-/// change what a running service executes.
-pub fn program() -> Result<OwnedFd, Failure> {
-    let path = program_path()
-        .ok_or_else(|| Failure::new(Exit::Internal, "cannot find this program's own file"))?;
-    nix::fcntl::open(&path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
-        .and_then(|file| confine::limit_rights(&file, rights::PROGRAM).map(|()| file))
-        .map_err(failed("open this program's own file"))
+/// A name of an open file in this process, for Landlock, which Linux alone has: it leads to the file
+/// also where its directory is closed to this user, or another file has its path by now.
+pub fn path_of(file: &OwnedFd) -> Option<PathBuf> {
+    cfg!(target_os = "linux").then(|| format!("/proc/self/fd/{}", file.as_raw_fd()).into())
 }
 
 /// With a user of its own the service can say how many processes that user may have: two a client,

@@ -196,6 +196,11 @@ impl Supervisor {
         Ok(supervisor)
     }
 
+    /// The program that it executes for each client.
+    pub fn session(&self) -> &OwnedFd {
+        &self.plumbing.program
+    }
+
     /// The configuration in force.
     pub fn config(&self) -> &Config {
         &self.config

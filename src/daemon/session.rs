@@ -1,0 +1,170 @@
+//! `papayad-session`, the program that RECV is executed from, and SEND is forked in: a program of
+//! its own, so that what faces a client has no more code in its memory than it needs.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+
+use super::recv;
+use crate::confine::{self, policy::rights};
+use crate::exit::{self, Exit, Failure};
+
+/// Its file's name.
+pub const NAME: &str = "papayad-session";
+/// Where it is seen from the directory of papayad: beside it where both were built, and where
+/// packages put it.
+const PLACES: [&str; 2] = ["", "../libexec/papayachat"];
+/// What it says to `--version`.
+const VERSION: &str = concat!("papayad-session ", env!("CARGO_PKG_VERSION"));
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let mut arguments = std::env::args_os();
+    let title = arguments.next().unwrap_or_default();
+    if title.as_encoded_bytes().starts_with(recv::ARGUMENT.as_bytes()) {
+        return ExitCode::from(recv::run());
+    }
+    if arguments.next().is_some_and(|argument| argument == "--version") {
+        return match exit::print(&format!("{VERSION}\n")) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => failure.report(NAME),
+        };
+    }
+    let message = "papayad starts it for each client; see papayad(8)";
+    Failure::new(Exit::Usage, message).report(NAME)
+}
+
+/// Why there is no such program to be executed.
+#[derive(Debug)]
+pub struct Unusable {
+    /// What is wrong.
+    pub problem: String,
+    /// What to do.
+    pub remedy: &'static str,
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.problem, self.remedy)
+    }
+}
+
+impl From<Unusable> for Failure {
+    fn from(unusable: Unusable) -> Self {
+        Self::new(Exit::Unavailable, unusable.to_string())
+    }
+}
+
+/// The program that belongs to the `papayad` at this path.
+///
+/// # Errors
+/// It is in none of its places; names them.
+pub fn of(papayad: &Path) -> Result<PathBuf, Unusable> {
+    let directory = papayad.parent().unwrap_or(Path::new("/"));
+    let places = PLACES.map(|place| directory.join(place));
+    let mut found = places.iter().map(|place| place.join(NAME)).filter(|path| path.is_file());
+    found.next().ok_or_else(|| {
+        let [beside, installed] = places.map(|place| place.display().to_string());
+        Unusable {
+            problem: format!(
+                "{NAME}, which serves the clients, is neither in {} nor in {installed}",
+                beside.trim_end_matches('/')
+            ),
+            remedy: "install the package again, or build all programs with `cargo build --release`",
+        }
+    })
+}
+
+/// The program that belongs to this papayad, of the same version.
+///
+/// # Errors
+/// It is not there, cannot be executed, or is another version's.
+pub fn own() -> Result<PathBuf, Unusable> {
+    let unusable = |problem, remedy| Unusable { problem, remedy };
+    let papayad = std::env::current_exe().map_err(|e| {
+        unusable(format!("cannot find this program's own file: {e}"), "mount /proc")
+    })?;
+    let path = of(&papayad)?;
+    let mut command = Command::new(&path);
+    command.arg("--version").env_clear().current_dir("/").stdin(Stdio::null());
+    let said = command.output().map_err(|e| {
+        unusable(format!("{} cannot be executed: {e}", path.display()), "install the package again")
+    })?;
+    let said = String::from_utf8_lossy(&said.stdout);
+    if said.trim_end() == VERSION {
+        return Ok(path);
+    }
+    let said: String = said.trim_end().chars().take(80).collect();
+    let problem = format!("{} says {said:?}, and not {VERSION:?}", path.display());
+    Err(unusable(problem, "install both programs from one package"))
+}
+
+/// Opens the program that belongs to this papayad. An upgrade that replaces the file does not change
+/// what a running service executes.
+///
+/// # Errors
+/// As [`own`]; or it cannot be read.
+pub fn open_own() -> Result<OwnedFd, Failure> {
+    let path = own()?;
+    open(&path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+        .and_then(|file| confine::limit_rights(&file, rights::PROGRAM).map(|()| file))
+        .map_err(|e| {
+            let message = format!("cannot open {}: {}", path.display(), e.desc());
+            Failure::new(Exit::Unavailable, message)
+        })
+}
+
+/// Device and inode of what the papayad with this process id executes for each client.
+///
+/// # Errors
+/// The system's, or that there is no such file.
+pub fn file_of(launcher: i32) -> io::Result<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let papayad = fs::read_link(format!("/proc/{launcher}/exe"))?;
+    let session = of(&papayad).map_err(|e| io::Error::other(e.to_string()))?;
+    fs::metadata(session).map(|found| (found.dev(), found.ino()))
+}
+
+/// Whether this link in `/proc/PID/fd` is to a file of that name that is gone from there.
+pub fn was_replaced(link: &str) -> bool {
+    link.strip_suffix(" (deleted)").is_some_and(|path| Path::new(path).ends_with(NAME))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_found_beside_papayad_and_where_packages_put_it_and_else_both_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let (bin, libexec) = (dir.path().join("sbin"), dir.path().join("libexec/papayachat"));
+        fs::create_dir_all(&bin).unwrap();
+        fs::create_dir_all(&libexec).unwrap();
+        let papayad = bin.join("papayad");
+        let message = of(&papayad).unwrap_err().to_string();
+        assert!(message.contains(&format!("{} ", bin.display())), "{message}");
+        assert!(message.contains("sbin/../libexec/papayachat;"), "{message}");
+        fs::write(libexec.join(NAME), "").unwrap();
+        let real = |path: &Path| fs::canonicalize(path).unwrap();
+        assert_eq!(real(&of(&papayad).unwrap()), real(&libexec.join(NAME)));
+        // A directory of that name is no program.
+        fs::create_dir(bin.join(NAME)).unwrap();
+        assert_eq!(real(&of(&papayad).unwrap()), real(&libexec.join(NAME)));
+        fs::remove_dir(bin.join(NAME)).unwrap();
+        fs::write(bin.join(NAME), "").unwrap();
+        assert_eq!(of(&papayad).unwrap(), bin.join(NAME));
+    }
+
+    #[test]
+    fn a_replaced_one_is_known_by_its_link() {
+        assert!(was_replaced("/usr/libexec/papayachat/papayad-session (deleted)"));
+        assert!(!was_replaced("/usr/libexec/papayachat/papayad-session"));
+        assert!(!was_replaced("/tmp/not-papayad-session (deleted)"));
+    }
+}
