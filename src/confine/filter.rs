@@ -1,15 +1,21 @@
 //! From a policy's rules to what the kernel runs: seccomp programs, compiled and loaded.
 //!
-//! The backend loads a role's; `proof` loads the same, and worse ones, to see what they do.
+//! The backend loads a role's; `proof` loads the same, and worse ones, to see what they do. Those of
+//! RECV and SEND are compiled by the launcher, once for all clients, and handed over as bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
-    SeccompFilter, SeccompRule, TargetArch, apply_filter,
+    SeccompFilter, SeccompRule, TargetArch, apply_filter, sock_filter,
 };
 
 use super::policy::{Answer, Arg, Rule, Test, calls};
+
+/// The most instructions that the kernel takes (BPF_MAXINSNS, linux/bpf_common.h).
+const MOST: usize = 4096;
+/// Bytes of an instruction (struct sock_filter, linux/filter.h), and of the count of calls.
+const WORD: usize = 8;
 
 /// A role's filters, compiled before anything is taken away that compiling might need.
 pub struct Filter {
@@ -46,6 +52,38 @@ impl Filter {
     /// The kernel's.
     pub fn load(&self) -> Result<(), seccompiler::Error> {
         self.not_there.iter().chain([&self.main]).try_for_each(|program| apply_filter(program))
+    }
+
+    /// It as bytes, for a process that has no policy to compile; `None` for one of several programs,
+    /// which no worker has. The number of calls, then the instructions in their order.
+    pub fn to_bytes(&self) -> Option<Vec<u8>> {
+        if self.not_there.is_some() {
+            return None;
+        }
+        let words = self.main.iter().map(|i| {
+            let [code, k] = [u64::from(i.code), u64::from(i.k)];
+            code | u64::from(i.jt) << 16 | u64::from(i.jf) << 24 | k << 32
+        });
+        let words = [self.calls as u64].into_iter().chain(words);
+        Some(words.flat_map(u64::to_le_bytes).collect())
+    }
+
+    /// What [`Filter::to_bytes`] gave. `None` if it cannot be that; whether it is a program, the
+    /// kernel decides.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (words, rest) = bytes.as_chunks::<WORD>();
+        let (calls, program) = words.split_first()?;
+        if !rest.is_empty() || program.is_empty() || program.len() > MOST {
+            return None;
+        }
+        // So large that malloc gives it a mapping of its own, and the memory back (`sys::memory`).
+        let mut main = BpfProgram::with_capacity(MOST);
+        main.extend(program.iter().map(|word| {
+            let [a, b, jt, jf, k @ ..] = *word;
+            sock_filter { code: u16::from_le_bytes([a, b]), jt, jf, k: u32::from_le_bytes(k) }
+        }));
+        let calls = usize::try_from(u64::from_le_bytes(*calls)).ok()?;
+        Some(Self { not_there: None, main, calls })
     }
 
     /// Number of system calls that are let through at all.
@@ -131,6 +169,7 @@ fn conditions(arg: &Arg) -> Result<Vec<Vec<SeccompCondition>>, BackendError> {
 mod tests {
     use super::super::{Role, policy};
     use super::*;
+    use crate::daemon::channel::MESSAGE_MAX;
 
     #[test]
     fn every_policy_compiles_for_this_processor() {
@@ -139,6 +178,30 @@ mod tests {
             assert!(filter.main.len() < 4096, "{role}: {}", filter.main.len());
             assert_eq!(filter.not_there.is_some(), role == Role::Launcher);
         }
+    }
+
+    #[test]
+    fn a_workers_filter_is_the_same_once_it_was_handed_over() {
+        for role in [Role::Recv, Role::RecvJoined, Role::Send] {
+            let filter = Filter::compile(&policy::rules(role)).unwrap();
+            let bytes = filter.to_bytes().unwrap();
+            // It must fit into a message, with room for what a policy may grow by.
+            assert!(bytes.len() < MESSAGE_MAX * 4 / 5, "{role}: {} bytes", bytes.len());
+            let same = Filter::from_bytes(&bytes).unwrap();
+            assert_eq!((same.main, same.calls), (filter.main, filter.calls));
+        }
+        let launchers = Filter::compile(&policy::rules(Role::Launcher)).unwrap();
+        assert_eq!(launchers.to_bytes(), None);
+    }
+
+    #[test]
+    fn what_is_no_filter_is_not_taken_for_one() {
+        for length in [0, 7, 8, 15, 17, WORD * (MOST + 2)] {
+            assert!(Filter::from_bytes(&vec![0; length]).is_none(), "{length}");
+        }
+        assert!(Filter::from_bytes(&[0; WORD * (MOST + 1)]).is_some());
+        // An empty conjunction would let everything pass; the kernel refuses what is no program.
+        assert!(Filter::from_bytes(&[0; 16]).unwrap().load().is_err());
     }
 
     #[test]

@@ -12,8 +12,29 @@ use super::policy::{self, Right};
 use super::{ConfineError, Context, Level, Report, Role};
 use crate::sys::confine_freebsd as sys;
 
+/// Capability mode is the same for all, and has nothing to compile.
+#[derive(Debug)]
+pub struct Filter;
+
+impl Filter {
+    /// A byte: a message has at least one.
+    pub fn to_bytes(&self) -> Option<Vec<u8>> {
+        Some(vec![0])
+    }
+
+    /// What [`Filter::to_bytes`] gave.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        (bytes == [0]).then_some(Self)
+    }
+}
+
+/// See [`super::compile`].
+pub(super) fn compile(_: Role) -> Result<Filter, ConfineError> {
+    Ok(Filter)
+}
+
 /// See [`super::enter`].
-pub(super) fn enter(role: Role, context: &Context<'_>) -> Result<Report, ConfineError> {
+pub(super) fn enter(role: Role, context: &Context<'_>, _: Filter) -> Result<Report, ConfineError> {
     // SEND, and RECV after the token, come from a process that is in capability mode, where
     // procctl(2) is out of reach; both of these are inherited.
     if !capsicum::sandboxed() {

@@ -27,9 +27,13 @@ use crate::sys::memory::give_back;
 const LOADER_CACHE: &str = "/etc/ld.so.cache";
 
 /// See [`super::enter`].
-pub(super) fn enter(role: Role, context: &Context<'_>) -> Result<Report, ConfineError> {
+pub(super) fn enter(
+    role: Role,
+    context: &Context<'_>,
+    filter: Filter,
+) -> Result<Report, ConfineError> {
     if role == Role::RecvJoined {
-        return tighten(role, context);
+        return tighten(role, context, filter);
     }
     if role != Role::Send {
         // SEND is forked from RECV, whose filter lets neither of them make a thread or look.
@@ -37,7 +41,6 @@ pub(super) fn enter(role: Role, context: &Context<'_>) -> Result<Report, Confine
     }
     // Before this process becomes non-dumpable, for then it may not read its own /proc any more.
     let paths = Paths::of(role, context)?;
-    let filter = compile(role)?;
 
     refuse_tracing(role)?;
     super::limit(role, context)?;
@@ -67,17 +70,17 @@ pub(super) fn available() -> std::io::Result<Level> {
 }
 
 /// The second stage of a process that is already confined: limits and filter get tighter.
-fn tighten(role: Role, context: &Context<'_>) -> Result<Report, ConfineError> {
+fn tighten(role: Role, context: &Context<'_>, filter: Filter) -> Result<Report, ConfineError> {
     let earlier = context
         .earlier
         .ok_or(ConfineError::Misused { role, what: "needs the report of the stage before it" })?;
-    let filter = compile(role)?;
     super::limit(role, context)?;
     let calls = load(role, filter)?;
     Ok(Report { role, calls, ..earlier.clone() })
 }
 
-fn compile(role: Role) -> Result<Filter, ConfineError> {
+/// See [`super::compile`].
+pub(super) fn compile(role: Role) -> Result<Filter, ConfineError> {
     Filter::compile(&policy::rules(role))
         .map_err(|e| ConfineError::step(role, "compile its seccomp filter", e))
 }

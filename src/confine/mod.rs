@@ -26,6 +26,11 @@ pub mod proof;
 pub mod violation;
 
 #[cfg(target_os = "freebsd")]
+pub use backend::Filter;
+#[cfg(target_os = "linux")]
+pub use filter::Filter;
+
+#[cfg(target_os = "freebsd")]
 #[path = "freebsd.rs"]
 mod backend;
 #[cfg(target_os = "linux")]
@@ -306,7 +311,27 @@ impl std::error::Error for ConfineError {}
 /// # Errors
 /// See [`ConfineError`].
 pub fn enter(role: Role, context: &Context<'_>) -> Result<Report, ConfineError> {
-    let report = backend::enter(role, context)?;
+    enter_with(role, context, compile(role)?)
+}
+
+/// The filter that a role's policy is, for [`enter_with`] in another process.
+///
+/// # Errors
+/// A rule cannot be expressed.
+pub fn compile(role: Role) -> Result<Filter, ConfineError> {
+    backend::compile(role)
+}
+
+/// As [`enter`], with the role's filter: for RECV and SEND, in whose program there are no policies.
+///
+/// # Errors
+/// See [`ConfineError`].
+pub fn enter_with(
+    role: Role,
+    context: &Context<'_>,
+    filter: Filter,
+) -> Result<Report, ConfineError> {
+    let report = backend::enter(role, context, filter)?;
     if report.level < context.require {
         return Err(ConfineError::Weaker { role, require: context.require, reached: report.level });
     }

@@ -34,6 +34,7 @@ use self::kernel_log::KernelLog;
 use self::manager::Manager;
 use self::supervise::Supervisor;
 use super::channel::Channel;
+use super::channel::keeper_recv::STAGES;
 use super::channel::launcher_keeper::FromKeeper;
 use super::channel::report::Severity;
 use super::{keeper, session};
@@ -62,6 +63,8 @@ pub struct Users {
 struct Plumbing {
     null: OwnedFd,
     program: OwnedFd,
+    /// The filters of [`STAGES`], for each RECV.
+    filters: [Vec<u8>; STAGES.len()],
     report: (OwnedFd, OwnedFd),
     bell: (OwnedFd, OwnedFd),
     sockets: Vec<OwnedFd>,
@@ -141,6 +144,7 @@ fn begin(
         Some(sockets) => sockets,
         None => prepare::bind(&config.listen.addresses)?,
     };
+    let program = session::open_own()?;
     prepare::directories(config, users)?;
     if let Err(why) = seal::seal(config, users.map(|users| users.keeper)) {
         let text = format!("launcher: room.log is not append-only in the file system: {why}");
@@ -149,7 +153,8 @@ fn begin(
     let control = control::Door::open(&config.paths.runtime)?;
     let plumbing = Plumbing {
         null: prepare::null()?,
-        program: session::open_own()?,
+        program,
+        filters: prepare::filters()?,
         report: prepare::pipe()?,
         bell: prepare::pipe()?,
         sockets,

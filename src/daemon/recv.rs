@@ -20,11 +20,11 @@ use nix::sys::socket::{MsgFlags, SockType, getsockopt, recv, send, sockopt};
 use nix::unistd::getppid;
 
 use self::door::Guest;
-use super::channel::keeper_recv::{FromRecv, Settings, ToRecv};
+use super::channel::keeper_recv::{FromRecv, STAGES, Settings, ToRecv};
 use super::channel::report::Reporter;
 use super::channel::{Channel, ChannelError, Received};
 use super::start::{self, StartError};
-use crate::confine::{self, Role, policy};
+use crate::confine::{self, Filter, Role, policy};
 use crate::sys::{self, signal};
 
 /// How the launcher names a RECV before its token; `session::main` knows it by this.
@@ -74,12 +74,18 @@ struct Recv {
     report: Reporter,
 }
 
+/// The filters for after the token.
+struct Later {
+    joined: Filter,
+    send: Filter,
+}
+
 /// RECV's life. The process was started for it, with its descriptors in place.
 pub fn run() -> u8 {
     match Recv::begin() {
-        Ok(recv) => {
+        Ok((recv, later)) => {
             let report = recv.report.clone();
-            match recv.serve() {
+            match recv.serve(later) {
                 Ok(status) => status,
                 Err(end) => account(&report, &end),
             }
@@ -113,7 +119,7 @@ fn account(report: &Reporter, end: &End) -> u8 {
 
 impl Recv {
     /// Takes its descriptors, hears its settings, and confines itself.
-    fn begin() -> Result<Self, StartError> {
+    fn begin() -> Result<(Self, Later), StartError> {
         sys::memory::large_buffers_apart();
         use policy::recv::{BELL, CLIENT, KEEPER, REPORT};
         let [client, keeper, stderr, bell] = take_table([CLIENT, KEEPER, REPORT, BELL])?;
@@ -131,18 +137,20 @@ impl Recv {
         if launcher.as_raw() != settings.launcher {
             return Err(StartError::Table("its launcher is gone"));
         }
+        let [own, joined, send] = receive_filters(&keeper)?;
         sys::title::set(&format!("recv - {}", settings.source));
         let report = Reporter::new(format!("recv - {}", settings.source));
-        let confined = confine::enter(Role::Recv, &settings.sandbox.context())?;
-        Ok(Self { confined, client, keeper, bell, settings, report })
+        let confined = confine::enter_with(Role::Recv, &settings.sandbox.context(), own)?;
+        let recv = Self { confined, client, keeper, bell, settings, report };
+        Ok((recv, Later { joined, send }))
     }
 
-    fn serve(mut self) -> Result<u8, End> {
+    fn serve(mut self, later: Later) -> Result<u8, End> {
         let deadline = Instant::now() + self.settings.grace;
         let guest = Guest::receive(&mut self, deadline)?;
         // Of token, ticket and keys, what was on the stack on the way: SEND would inherit it.
         sys::memory::give_back();
-        joined::serve(self, guest)
+        joined::serve(self, guest, later)
     }
 
     /// Sleeps until the keeper has something; a client that hangs up ends it.
@@ -221,6 +229,13 @@ fn take_table(table: [RawFd; 4]) -> Result<[OwnedFd; 4], StartError> {
     let fds: Vec<OwnedFd> =
         table.into_iter().map(sys::fd::own).collect::<Result<_, _>>().map_err(StartError::from)?;
     <[OwnedFd; 4]>::try_from(fds).map_err(|_| StartError::Table("a descriptor is missing"))
+}
+
+fn receive_filters(keeper: &Channel) -> Result<[Filter; STAGES.len()], StartError> {
+    let missing = StartError::Table("a filter is missing");
+    let filters: Result<Vec<_>, _> =
+        STAGES.iter().map(|_| keeper.receive_bytes(Filter::from_bytes)).collect();
+    filters.ok().and_then(|filters| filters.try_into().ok()).ok_or(missing)
 }
 
 fn check_types(client: &OwnedFd, keeper: &OwnedFd) -> Result<(), StartError> {

@@ -20,7 +20,7 @@ use super::channel::report::Reporter;
 use super::channel::{Channel, ChannelError};
 use super::start::{self, StartError};
 use crate::config::Sandbox;
-use crate::confine::{self, Role, policy};
+use crate::confine::{self, Filter, Role, policy};
 use crate::room::log::{Reader, ReaderFds};
 use crate::room::offset::Offset;
 use crate::sys::{self, signal};
@@ -51,6 +51,8 @@ pub struct Start {
     pub welcome: Event,
     /// How much confinement the operator accepts.
     pub sandbox: Sandbox,
+    /// Its filter.
+    pub filter: Filter,
 }
 
 /// Why SEND ends.
@@ -130,7 +132,7 @@ impl Send {
             frame: vec![0; HEADER + MAX_PLAINTEXT + TAG],
             last: None,
         };
-        confine::enter(Role::Send, &start.sandbox.context())?;
+        confine::enter_with(Role::Send, &start.sandbox.context(), start.filter)?;
         // Only now, so that nothing that was opened since took their places.
         close(&[policy::recv::KEEPER, policy::recv::BELL])?;
         Ok((send, start.welcome))

@@ -3,6 +3,7 @@
 //! | message | from | in state | how often |
 //! |---|---|---|---|
 //! | `Settings` | launcher, on the keeper's end | before the keeper has it | once, first |
+//! | the filters of [`STAGES`], as bytes | launcher, on the keeper's end | before the keeper has it | once, next |
 //! | `Handshake` | RECV | fresh | once |
 //! | `Shaken` or `NotShaken` | keeper | answer to it | once |
 //! | `Join` | RECV | shaken | once |
@@ -21,6 +22,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::{Bytes48, WorkerId};
 use crate::config::Durability;
+use crate::confine::Role as Confined;
 use crate::room::offset::Offset;
 use crate::token::{Name, Role, TokenId};
 use crate::wire::event::{ByeReason, Refusal};
@@ -31,6 +33,9 @@ pub const TICKET_PAUSE: Duration = Duration::from_secs(60);
 
 /// How long the keeper may take to judge a token: others may be before it, and argon2 takes its time.
 pub const VERDICT_PATIENCE: Duration = Duration::from_secs(120);
+
+/// Whose filters RECV is given: its own, those that it and SEND take on after the token.
+pub const STAGES: [Confined; 3] = [Confined::Recv, Confined::RecvJoined, Confined::Send];
 
 /// What RECV needs to know; the launcher puts it into the channel before RECV exists.
 #[derive(Debug, Serialize, Deserialize)]

@@ -25,7 +25,8 @@ use serde::{Deserialize, Serialize};
 use crate::confine::{self, policy::rights};
 use crate::sys;
 
-/// The largest message in bytes. A welcome with a long message of the day is the largest there is.
+/// The largest message in bytes. A welcome with a long message of the day, and RECV's filter, are the
+/// largest there are.
 pub const MESSAGE_MAX: usize = 8192;
 /// The most descriptors one message may carry.
 pub const FDS_MAX: usize = 5;
@@ -165,17 +166,44 @@ impl Channel {
 
     /// Receives one message without waiting; descriptors that come with it are closed unseen.
     pub fn receive<M: for<'a> Deserialize<'a>>(&self) -> Result<M, ChannelError> {
-        let mut buffer = Buffer::new();
-        buffer.used = loop {
-            match recv(self.raw(), &mut buffer.bytes, MsgFlags::MSG_DONTWAIT) {
+        self.receive_bytes(|bytes| parse(bytes).ok())
+    }
+
+    /// Sends bytes that are a message as they are, without waiting.
+    pub fn send_bytes(&self, bytes: &[u8]) -> Result<(), ChannelError> {
+        if bytes.len() > MESSAGE_MAX {
+            return Err(ChannelError::System(Errno::EMSGSIZE));
+        }
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        loop {
+            match send(self.raw(), bytes, flags) {
                 Err(Errno::EINTR) => {}
-                done => break done?,
+                done => return done.map(drop).map_err(ChannelError::from),
             }
-        };
+        }
+    }
+
+    /// Receives what [`Channel::send_bytes`] sent, without waiting, and gives what `take` makes of
+    /// it; descriptors that come with it are closed unseen.
+    pub fn receive_bytes<T>(
+        &self,
+        take: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Result<T, ChannelError> {
+        let mut buffer = Buffer::new();
+        buffer.used = self.fill(&mut buffer.bytes)?;
         match buffer.used {
             0 => Err(ChannelError::Closed),
-            1..=MESSAGE_MAX => parse(&buffer.bytes[..buffer.used]),
+            1..=MESSAGE_MAX => take(&buffer.bytes[..buffer.used]).ok_or(ChannelError::Malformed),
             _ => Err(ChannelError::Malformed),
+        }
+    }
+
+    fn fill(&self, bytes: &mut [u8]) -> Result<usize, ChannelError> {
+        loop {
+            match recv(self.raw(), bytes, MsgFlags::MSG_DONTWAIT) {
+                Err(Errno::EINTR) => {}
+                done => return done.map_err(ChannelError::from),
+            }
         }
     }
 

@@ -24,6 +24,7 @@ use super::manager::Manager;
 use crate::config::Config;
 use crate::confine::identity::{self, Ids};
 use crate::confine::{self, policy::rights};
+use crate::daemon::channel::keeper_recv::STAGES;
 use crate::daemon::listener::door;
 use crate::exit::{Exit, Failure};
 use crate::sys::{self, signal};
@@ -243,6 +244,19 @@ pub fn limit_processes(config: &Config) -> Result<(), Failure> {
     let wanted =
         2 * (u64::from(limits.clients) + u64::from(limits.startups.full)) + SPARE_PROCESSES;
     sys::process::lower_limit(Resource::RLIMIT_NPROC, wanted).map_err(failed("limit processes"))
+}
+
+/// The filters of RECV and SEND, in the order of [`STAGES`].
+pub fn filters() -> Result<[Vec<u8>; STAGES.len()], Failure> {
+    let mut filters = [const { Vec::new() }; STAGES.len()];
+    for (filter, role) in filters.iter_mut().zip(STAGES) {
+        let compiled = confine::compile(role);
+        let bytes = compiled.map_err(|e| Failure::new(Exit::Internal, e.to_string()))?.to_bytes();
+        *filter = bytes.ok_or_else(|| {
+            Failure::new(Exit::Internal, format!("the filter of {role} cannot be handed over"))
+        })?;
+    }
+    Ok(filters)
 }
 
 /// A pipe that never makes its writers wait: a full one loses log lines, or has been rung.

@@ -13,8 +13,8 @@ use zeroize::Zeroizing;
 
 use super::door::{Guest, bye};
 use super::input::Input;
-use super::{EXIT_SEND_KILLED, End, Recv, label, read_client};
-use crate::confine::{self, Role as Confined, policy};
+use super::{EXIT_SEND_KILLED, End, Later, Recv, label, read_client};
+use crate::confine::{self, Filter, Role as Confined, policy};
 use crate::daemon::channel::bell;
 use crate::daemon::channel::keeper_recv::{FromRecv, IssuedTicket, TICKET_PAUSE, ToRecv};
 use crate::daemon::channel::recv_send::ToSend;
@@ -30,7 +30,6 @@ use crate::sys::process::BoundChild;
 use crate::sys::{self, signal};
 use crate::ticket::Ticket;
 use crate::token::{Name, Role};
-use crate::wire::cipher::Sealer;
 use crate::wire::command::{Command, CommandError, MessageId, Start, max_line};
 use crate::wire::event::{ByeReason, Event, Refusal, Rejection, Welcome};
 
@@ -64,8 +63,8 @@ struct Member {
 }
 
 /// Serves an accepted client to its end.
-pub(super) fn serve(recv: Recv, guest: Guest) -> Result<u8, End> {
-    match Member::begin(recv, guest) {
+pub(super) fn serve(recv: Recv, guest: Guest, later: Later) -> Result<u8, End> {
+    match Member::begin(recv, guest, later) {
         Ok(mut member) => match member.converse() {
             End::Failed(problem) => Err(End::Failed(problem)),
             End::Garbage(what) => {
@@ -82,7 +81,7 @@ pub(super) fn serve(recv: Recv, guest: Guest) -> Result<u8, End> {
 
 impl Member {
     /// Finds where to begin, forks SEND, and gives up what was only needed for that.
-    fn begin(mut recv: Recv, guest: Guest) -> Result<Self, End> {
+    fn begin(mut recv: Recv, guest: Guest, later: Later) -> Result<Self, End> {
         let Guest { name, role, ticket, floor, start, mut input, mut sealer, files } = guest;
         check_numbers(&files)?;
         for (file, entry) in files.iter().zip(policy::rights::RECEIVED) {
@@ -102,8 +101,18 @@ impl Member {
         let ReaderFds { log: read, gate: send_gate } = reader.into_fds();
         let welcome = welcome(&recv, &name, role, &ticket, from, end);
         drop(ticket);
-        let (send, send_process) =
-            fork_send(&recv, &name, (from, floor), sealer, welcome, &mut input)?;
+        let Later { joined, send } = later;
+        let start = send::Start {
+            label: label(name.as_str(), recv.settings.source),
+            parent: getpid(),
+            from,
+            floor,
+            sealer,
+            welcome,
+            sandbox: recv.settings.sandbox,
+            filter: send,
+        };
+        let (send, send_process, joined) = fork_send(start, joined, &mut input)?;
         drop((read, send_gate));
         let who = label(name.as_str(), recv.settings.source);
         sys::title::set(&format!("recv {who}"));
@@ -112,7 +121,7 @@ impl Member {
         context.earlier = Some(&recv.confined);
         let process = send_process.descriptor().map(|fd| (fd, policy::rights::PROCESS));
         context.held = process.as_slice();
-        confine::enter(Confined::RecvJoined, &context).map_err(StartError::from)?;
+        confine::enter_with(Confined::RecvJoined, &context, joined).map_err(StartError::from)?;
         let settings = &recv.settings;
         let capacity = BATCH_BYTES.max(max_line(settings.message_bytes));
         Ok(Self {
@@ -458,35 +467,28 @@ fn unpack(issued: &IssuedTicket) -> (Ticket, Timestamp) {
     (Ticket(unpack48(&issued.ticket)), expires)
 }
 
-/// Forks SEND; the send key goes with it and is wiped here.
+/// Forks SEND, without the filter and the key that are RECV's; what it starts with, the send key
+/// included, is wiped here.
 fn fork_send(
-    recv: &Recv,
-    name: &Name,
-    (from, floor): (Offset, Offset),
-    sealer: Sealer,
-    welcome: Event,
+    start: send::Start,
+    filter: Filter,
     input: &mut Input,
-) -> Result<(Channel, BoundChild), End> {
+) -> Result<(Channel, BoundChild, Filter), End> {
     let (mine, theirs) = Channel::pair().map_err(StartError::from)?;
     if (mine.raw(), theirs.raw()) != (policy::recv::SEND, policy::recv::SEND_END) {
         return Err(End::Failed(StartError::Table("SEND's channel has other numbers")));
     }
-    let start = send::Start {
-        label: label(name.as_str(), recv.settings.source),
-        parent: getpid(),
-        from,
-        floor,
-        sealer,
-        welcome,
-        sandbox: recv.settings.sandbox,
-    };
+    let mut filter = Some(filter);
     let child = || {
         // SEND must not have the receive key, nor the token that was received with it.
         input.forget();
+        drop(filter.take());
         send::run(start)
     };
     let process = sys::process::fork_bound(child).map_err(StartError::from)?;
-    Ok((mine, process))
+    // Taken in the child alone.
+    let filter = filter.ok_or(StartError::Table("its filter is missing"))?;
+    Ok((mine, process, filter))
 }
 
 /// A member's token bucket: so many messages at once, so many in the long run. A client that is

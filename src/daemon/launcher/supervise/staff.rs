@@ -46,6 +46,7 @@ impl Supervisor {
         confine::limit_rights(&keepers, rights::CHANNEL)?;
         confine::limit_rights(client, rights::CLIENT_AT_START)?;
         keepers.send(&ToRecv::Settings(Box::new(self.settings(id, source))), &[])?;
+        self.plumbing.filters.iter().try_for_each(|filter| keepers.send_bytes(filter))?;
         self.keeper.channel.send(&ToKeeper::Worker { id, source }, &[keepers.as_fd()])?;
         let title = format!("{}- {source}", recv::ARGUMENT);
         let argument = |text: String| CString::new(text).map_err(|_| Errno::EINVAL);
