@@ -48,7 +48,8 @@ fn prove(which: &str, role: &str) -> Result<(), String> {
     let prover = Prover::start()?;
     if which == "entered" {
         enter_all(role).map_err(|e| e.to_string())?;
-        let passed = prover.pass_here(&rules, &calls_beside(&rules))?;
+        let above: Vec<_> = policy::lineage(role).iter().flat_map(|r| policy::rules(*r)).collect();
+        let passed = prover.pass_here(&rules, &above, &calls_beside(&rules))?;
         return if passed > 100 { Ok(()) } else { Err(format!("only {passed} calls were made")) };
     }
     let calls = match which {

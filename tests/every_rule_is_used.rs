@@ -140,43 +140,44 @@ impl Use {
                 for (value, given) in values.iter_mut().zip(given) {
                     *value = u64::from_str_radix(given, 16).ok()?;
                 }
-                self.call(pid, call.parse().ok()?, Some(&values));
+                self.call(pid, call.parse().ok()?, Ok(&values));
             }
             // A filter's own answer shows only as what came back.
             "sys_exit" => {
                 let (call, result) = text.strip_prefix("NR ")?.split_once(" = ")?;
-                if result.trim_end() == "-38" {
-                    self.call(pid, call.parse().ok()?, None);
-                }
+                let answer = match result.trim_end() {
+                    "-38" => Answer::NotThere,
+                    "0" => Answer::Nothing,
+                    _ => return None,
+                };
+                self.call(pid, call.parse().ok()?, Err(answer));
             }
             _ => return None,
         }
         Some(())
     }
 
-    /// A call that was let through, or, without registers, one that seemed not to be there.
-    fn call(&mut self, pid: u32, number: i64, registers: Option<&[u64; 6]>) {
+    /// A call that was let through, with its registers, or one that a filter answered so.
+    fn call(&mut self, pid: u32, number: i64, seen: Result<&[u64; 6], Answer>) {
         let process = self.processes.entry(pid).or_default();
         let Some(name) = calls::name(number) else { return };
         if let (Some(stage), false) = (process.stage, process.stranger) {
             for (place, rule) in self.rules.get(&stage).into_iter().flatten() {
-                let matches = match registers {
-                    Some(registers) => {
-                        rule.answer == Answer::Allow && rule.matches(name, registers)
-                    }
-                    None => rule.answer == Answer::NotThere && rule.call == name,
+                let matches = match seen {
+                    Ok(registers) => rule.answer == Answer::Allow && rule.matches(name, registers),
+                    Err(answer) => rule.answer == answer && rule.call == name,
                 };
                 if matches {
                     *self.used.entry(*place).or_default() += 1;
-                    for (arg, registers) in rule.args.iter().zip(std::iter::repeat(registers)) {
-                        let value = registers.map_or(0, |r| r[usize::from(arg.index)]);
+                    for (arg, seen) in rule.args.iter().zip(std::iter::repeat(seen)) {
+                        let value = seen.map_or(0, |r| r[usize::from(arg.index)]);
                         self.values.insert((*place, arg.index, as_listed(arg.test, value)));
                     }
                 }
             }
         }
         let set_filter = u64::from(libc::SECCOMP_SET_MODE_FILTER);
-        if name == "seccomp" && registers.is_some_and(|r| r[0] == set_filter) {
+        if name == "seccomp" && seen.is_ok_and(|r| r[0] == set_filter) {
             process.loads_a_filter();
         }
     }

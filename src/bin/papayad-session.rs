@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+use papayachat::sys::allocator::LargeBuffersApart;
+
+#[global_allocator]
+static MEMORY: LargeBuffersApart = LargeBuffersApart;
+
 fn main() -> ExitCode {
     papayachat::daemon::session::main()
 }

@@ -19,9 +19,9 @@ const WORD: usize = 8;
 
 /// A role's filters, compiled before anything is taken away that compiling might need.
 pub struct Filter {
-    /// Answers `ENOSYS`; loaded first. The main filter lets the same calls through, for the
-    /// kernel takes the harsher answer of the two.
-    not_there: Option<BpfProgram>,
+    /// One for each other answer, loaded first. The main filter lets the same calls through, for
+    /// the kernel takes the harsher answer of the two.
+    others: Vec<BpfProgram>,
     /// Kills the process on anything but what the policy names.
     main: BpfProgram,
     calls: usize,
@@ -33,17 +33,17 @@ impl Filter {
     /// # Errors
     /// A rule cannot be expressed: it names an argument that no call has, or there are too many.
     pub fn compile(rules: &[&Rule]) -> Result<Self, BackendError> {
-        let probes = alternatives(rules.iter().filter(|rule| rule.answer == Answer::NotThere))?;
+        let mut others = Vec::new();
+        for answer in Answer::OTHERS {
+            let answered = alternatives(rules.iter().filter(|rule| rule.answer == answer))?;
+            if !answered.is_empty() {
+                others.push(assemble(answered, SeccompAction::Allow, action(answer))?);
+            }
+        }
         let all = alternatives(rules.iter())?;
         let calls = all.len();
-        let not_there = if probes.is_empty() {
-            None
-        } else {
-            let enosys = SeccompAction::Errno(libc::ENOSYS as u32);
-            Some(assemble(probes, SeccompAction::Allow, enosys)?)
-        };
-        let main = assemble(all, SeccompAction::KillProcess, SeccompAction::Allow)?;
-        Ok(Self { not_there, main, calls })
+        let main = assemble(all, SeccompAction::KillProcess, action(Answer::Allow))?;
+        Ok(Self { others, main, calls })
     }
 
     /// Puts this thread, and all that it starts, under the filter for good; sets `no_new_privs`.
@@ -51,13 +51,13 @@ impl Filter {
     /// # Errors
     /// The kernel's.
     pub fn load(&self) -> Result<(), seccompiler::Error> {
-        self.not_there.iter().chain([&self.main]).try_for_each(|program| apply_filter(program))
+        self.others.iter().chain([&self.main]).try_for_each(|program| apply_filter(program))
     }
 
     /// It as bytes, for a process that has no policy to compile; `None` for one of several programs,
     /// which no worker has. The number of calls, then the instructions in their order.
     pub fn to_bytes(&self) -> Option<Vec<u8>> {
-        if self.not_there.is_some() {
+        if !self.others.is_empty() {
             return None;
         }
         let words = self.main.iter().map(|i| {
@@ -76,19 +76,27 @@ impl Filter {
         if !rest.is_empty() || program.is_empty() || program.len() > MOST {
             return None;
         }
-        // So large that malloc gives it a mapping of its own, and the memory back (`sys::memory`).
+        // So large that malloc gives it a mapping of its own, and the memory back (`sys::allocator`).
         let mut main = BpfProgram::with_capacity(MOST);
         main.extend(program.iter().map(|word| {
             let [a, b, jt, jf, k @ ..] = *word;
             sock_filter { code: u16::from_le_bytes([a, b]), jt, jf, k: u32::from_le_bytes(k) }
         }));
         let calls = usize::try_from(u64::from_le_bytes(*calls)).ok()?;
-        Some(Self { not_there: None, main, calls })
+        Some(Self { others: Vec::new(), main, calls })
     }
 
     /// Number of system calls that are let through at all.
     pub const fn calls(&self) -> usize {
         self.calls
+    }
+}
+
+fn action(answer: Answer) -> SeccompAction {
+    match answer {
+        Answer::Allow => SeccompAction::Allow,
+        Answer::NotThere => SeccompAction::Errno(libc::ENOSYS as u32),
+        Answer::Nothing => SeccompAction::Errno(0),
     }
 }
 
@@ -176,7 +184,9 @@ mod tests {
         for role in Role::ALL {
             let filter = Filter::compile(&policy::rules(role)).unwrap();
             assert!(filter.main.len() < 4096, "{role}: {}", filter.main.len());
-            assert_eq!(filter.not_there.is_some(), role == Role::Launcher);
+            let others = if role == Role::Launcher { Answer::OTHERS.len() } else { 0 };
+            assert_eq!(filter.others.len(), others, "{role}");
+            assert_eq!(policy::filters(role), 1 + others);
         }
     }
 

@@ -234,12 +234,15 @@ enum Ending {
     Passed,
     /// A call was answered with `ENOSYS` that had to be answered otherwise.
     NotThere,
+    /// A call was answered with 0 that had to be answered otherwise.
+    Nothing,
     /// Neither: another error, another signal, or the filter could not be loaded.
     Otherwise,
 }
 
 impl Ending {
-    const EXITS: [(i32, Self); 3] = [(0, Self::AsExpected), (1, Self::Passed), (2, Self::NotThere)];
+    const EXITS: [(i32, Self); 4] =
+        [(0, Self::AsExpected), (1, Self::Passed), (2, Self::NotThere), (4, Self::Nothing)];
 
     fn code(self) -> i32 {
         Self::EXITS.iter().find(|(_, ending)| *ending == self).map_or(3, |(code, _)| *code)
@@ -264,6 +267,7 @@ impl fmt::Display for Ending {
             Self::AsExpected => "it was answered as expected",
             Self::Passed => "it got through",
             Self::NotThere => "it seemed not to be there",
+            Self::Nothing => "it did nothing",
             Self::Otherwise => "it ended otherwise",
         })
     }
@@ -330,12 +334,22 @@ impl Prover {
     }
 
     /// Makes those of the calls that get through by the rules in this very process, which is under
-    /// the filter already; the first that is answered otherwise, in words.
+    /// the filter already, and under one of the rules `above`, whose other answers are harsher; the
+    /// first that is answered otherwise, in words.
     ///
     /// # Errors
     /// That.
-    pub fn pass_here(&self, rules: &[&Rule], calls: &[Call]) -> Result<usize, String> {
-        let expected = calls.iter().map(|call| (*call, call.answer(rules)));
+    pub fn pass_here(
+        &self,
+        rules: &[&Rule],
+        above: &[&Rule],
+        calls: &[Call],
+    ) -> Result<usize, String> {
+        let answer = |call: &Call| {
+            let harsher = call.answer(above).filter(|answer| *answer != Answer::Allow);
+            call.answer(rules).map(|answer| harsher.unwrap_or(answer))
+        };
+        let expected = calls.iter().map(|call| (*call, answer(call)));
         let passing: Vec<_> = expected.filter(|(_, answer)| answer.is_some()).collect();
         match self.first_otherwise(&passing) {
             None => Ok(passing.len()),
@@ -364,6 +378,7 @@ impl Prover {
         let wanted = |expected| match expected {
             Some(Answer::Allow) => Ending::Passed,
             Some(Answer::NotThere) => Ending::NotThere,
+            Some(Answer::Nothing) => Ending::Nothing,
             None => Ending::Killed,
         };
         let mut otherwise = found.filter(|(_, found, expected)| *found != wanted(*expected));
@@ -380,6 +395,7 @@ impl Prover {
         match result {
             Err(PASSED) => Ending::Passed,
             Err(Errno::ENOSYS) => Ending::NotThere,
+            Ok(0) => Ending::Nothing,
             _ => Ending::Otherwise,
         }
     }

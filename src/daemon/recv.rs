@@ -120,7 +120,6 @@ fn account(report: &Reporter, end: &End) -> u8 {
 impl Recv {
     /// Takes its descriptors, hears its settings, and confines itself.
     fn begin() -> Result<(Self, Later), StartError> {
-        sys::memory::large_buffers_apart();
         use policy::recv::{BELL, CLIENT, KEEPER, REPORT};
         let [client, keeper, stderr, bell] = take_table([CLIENT, KEEPER, REPORT, BELL])?;
         std::mem::forget(stderr); // Stays open for good: it is where log lines go.

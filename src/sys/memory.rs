@@ -14,16 +14,6 @@ pub fn lock<T>(value: &T) -> Result<(), Errno> {
     Errno::result(result).map(drop)
 }
 
-/// Has malloc keep buffers of this size and more apart from the heap: fresh from the kernel, they
-/// take no memory before they are used. To be called before the first of them is made.
-pub fn large_buffers_apart() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: takes numbers; there is one thread, so nothing else is in malloc.
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 10);
-    }
-}
-
 /// Gives the kernel back what is free in the heap and what deeper calls have left of the stack:
 /// compiling a filter needs some hundred kilobytes for a moment. What they left of secrets on the
 /// stack is gone, too. Calls brk(2) and madvise(2).

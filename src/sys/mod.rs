@@ -3,6 +3,7 @@
 //! Called by the daemon's roles; every block names the condition it relies on.
 #![allow(unsafe_code)]
 
+pub mod allocator;
 pub mod append_only;
 #[cfg(target_os = "freebsd")]
 pub mod confine_freebsd;

@@ -62,7 +62,7 @@ pub const RULES: &[Rule] = &[
     .rare(
         "pthread_once of the C library wakes whether anyone waits or not, as when a panic unwinds",
     ),
-    allow("brk", &[], "the heap of malloc"),
+    allow("brk", &[], "the keeper's heap; the launcher's filter, above all others, does nothing"),
     allow(
         "mmap",
         &[NO_CODE, ANONYMOUS],

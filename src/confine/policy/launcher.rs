@@ -21,7 +21,7 @@ mod rules {
     };
 
     use super::super::{
-        Arg, NO_ADDRESS, RECEIVE_MESSAGE, Rule, SEND, SEND_MESSAGE, Test, allow, int,
+        Arg, NO_ADDRESS, RECEIVE_MESSAGE, Rule, SEND, SEND_MESSAGE, Test, allow, int, nothing,
     };
 
     const UNIX: Arg = int(0, "family", &[AF_UNIX]);
@@ -54,6 +54,12 @@ mod rules {
                 int(2, "protocol", &[0]),
             ],
             "syslog and the service manager, again after their restart",
+        ),
+        // Where a static program's heap begins, older kernels choose from eight thousand places, and
+        // newer ones from some hundred thousand; where a mapping is, from 2^28.
+        nothing(
+            "brk",
+            "malloc takes mappings then: no heap beside a program, in whatever it starts",
         ),
         // The family is that of the socket, which may be a listening one that was shut down: TCP is
         // Landlock's matter, from ABI 4 on.

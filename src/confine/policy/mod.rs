@@ -36,6 +36,13 @@ pub enum Answer {
     /// The kernel fails it with `ENOSYS`, as one that does not know it: for calls that the C
     /// library only tries before it takes an older one.
     NotThere,
+    /// The kernel does nothing and answers 0. To brk(2) that is a break which cannot be moved.
+    Nothing,
+}
+
+impl Answer {
+    /// Those that a filter of their own gives, in the order in which it is loaded before the main one.
+    pub const OTHERS: [Self; 2] = [Self::NotThere, Self::Nothing];
 }
 
 /// What an argument must be. The kernel reads an `int` from the lower half of a register and
@@ -97,6 +104,11 @@ pub const fn allow(call: &'static str, args: &'static [Arg], why: &'static str) 
 /// A rule for a call that the C library only tries.
 pub const fn not_there(call: &'static str, why: &'static str) -> Rule {
     Rule { call, args: &[], answer: Answer::NotThere, why, rare: None }
+}
+
+/// A rule for a call that does nothing.
+pub const fn nothing(call: &'static str, why: &'static str) -> Rule {
+    Rule { call, args: &[], answer: Answer::Nothing, why, rare: None }
 }
 
 /// The descriptor, which most calls take first.
@@ -231,10 +243,12 @@ pub const fn lineage(role: Role) -> &'static [Role] {
     }
 }
 
-/// How many filters a role loads itself: one, and one more for calls that shall seem not there.
+/// How many filters a role loads itself: one, and one more for each other answer of its rules.
 #[cfg(target_os = "linux")]
 pub fn filters(role: Role) -> usize {
-    1 + usize::from(filter_rules(role).iter().any(|(_, rule)| rule.answer == Answer::NotThere))
+    let rules = filter_rules(role);
+    let given = |answer: &&Answer| rules.iter().any(|(_, rule)| rule.answer == **answer);
+    1 + Answer::OTHERS.iter().filter(given).count()
 }
 
 /// How many filters a role loads itself: this system has none.
@@ -325,8 +339,8 @@ impl Rule {
 #[cfg(target_os = "linux")]
 pub fn answer(rules: &[&Rule], call: &str, registers: &[u64; 6]) -> Option<Answer> {
     let matching = rules.iter().filter(|rule| rule.matches(call, registers));
-    // A call that is only tried fails even where another rule lets it through: see `filter.rs`.
-    matching.map(|rule| rule.answer).max_by_key(|answer| *answer == Answer::NotThere)
+    // Another answer counts even where a rule lets the call through: see `filter.rs`.
+    matching.map(|rule| rule.answer).max_by_key(|answer| *answer != Answer::Allow)
 }
 
 #[cfg(target_os = "linux")]
@@ -369,6 +383,7 @@ pub fn table(role: Role) -> Vec<Row> {
         answer: match rule.answer {
             Answer::Allow => "allow",
             Answer::NotThere => "ENOSYS",
+            Answer::Nothing => "0, and nothing is done",
         },
         why: rule.why,
         rare: rule.rare,
