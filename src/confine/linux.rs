@@ -6,7 +6,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::os::fd::BorrowedFd;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use landlock::{
@@ -162,10 +164,13 @@ impl<'a> Paths<'a> {
             what: "needs the path of the program that it starts",
         })?;
         self.add(executable, execute)?;
-        for directory in library_directories(executable)? {
-            self.add(&directory, execute)?;
+        if has_a_loader(executable)? {
+            for directory in library_directories(executable)? {
+                self.add(&directory, execute)?;
+            }
+            self.add_if_there(Path::new(LOADER_CACHE), read)?;
         }
-        for path in context.readable.iter().copied().chain([Path::new(LOADER_CACHE)]) {
+        for path in context.readable {
             self.add_if_there(path, read)?;
         }
         if let Some(directory) = context.listable {
@@ -216,6 +221,36 @@ impl<'a> Paths<'a> {
         }
         Ok(ruleset)
     }
+}
+
+/// Whether the kernel starts another program, which loads libraries, to start this one: a program
+/// header of the type PT_INTERP (elf(5), of 64 bits). As if it had one, if it cannot be read so.
+fn has_a_loader(program: &Path) -> Result<bool, ConfineError> {
+    let failed = |e: io::Error| ConfineError::Path {
+        path: program.to_owned(),
+        cause: format!("its program headers cannot be read: {e}"),
+    };
+    let file = fs::File::open(program).map_err(failed)?;
+    let mut header = [0; 64];
+    file.read_exact_at(&mut header, 0).map_err(failed)?;
+    let half = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
+    let start = u64::from_le_bytes(std::array::from_fn(|i| header[32 + i]));
+    let (size, count) = (half(54), half(56));
+    const CLASS_64_LITTLE: &[u8] = b"\x7fELF\x02\x01";
+    if !header.starts_with(CLASS_64_LITTLE) || count == 0 {
+        return Ok(true);
+    }
+    for number in 0..count {
+        let mut kind = [0; 4];
+        let place = u64::from(number) * u64::from(size);
+        let place =
+            start.checked_add(place).ok_or_else(|| failed(io::ErrorKind::InvalidData.into()))?;
+        file.read_exact_at(&mut kind, place).map_err(failed)?;
+        if u32::from_le_bytes(kind) == libc::PT_INTERP {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The directories of the libraries that this very process was started with; what it executes has
@@ -526,6 +561,62 @@ mod tests {
             assert!(start(&program).unwrap().status.success());
             assert_eq!(start(Path::new("/bin/cat")).is_err(), abi >= 1);
         });
+    }
+
+    /// An ELF file of 64 bits with program headers of these types, and nothing else.
+    fn elf(kinds: &[u32]) -> Vec<u8> {
+        let mut file = vec![0; 64];
+        file[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        file[32] = 64;
+        file[54] = 56;
+        file[56] = kinds.len() as u8;
+        for kind in kinds {
+            file.extend(kind.to_le_bytes());
+            file.extend([0; 52]);
+        }
+        file
+    }
+
+    #[test]
+    fn a_program_with_a_loader_is_told_from_one_without() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("program");
+        let found = |content: &[u8]| {
+            fs::write(&path, content).unwrap();
+            has_a_loader(&path)
+        };
+        assert!(has_a_loader(&std::env::current_exe().unwrap()).unwrap());
+        assert!(found(&elf(&[libc::PT_PHDR, libc::PT_LOAD, libc::PT_INTERP])).unwrap());
+        assert!(!found(&elf(&[libc::PT_LOAD, libc::PT_DYNAMIC])).unwrap());
+        // Neither is known to have none.
+        assert!(found(&[&b"#!/bin/sh\n"[..], &[b' '; 64]].concat()).unwrap());
+        assert!(found(&elf(&[])).unwrap());
+        // Cut off, or with headers that are nowhere.
+        assert!(found(&elf(&[libc::PT_LOAD, libc::PT_LOAD])[..120]).is_err());
+        assert!(found(b"\x7fELF").is_err());
+        let mut nowhere = elf(&[libc::PT_LOAD, libc::PT_LOAD]);
+        nowhere[32..40].fill(0xff);
+        assert!(found(&nowhere).is_err());
+    }
+
+    #[test]
+    fn the_launcher_opens_no_library_for_a_program_without_a_loader() {
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        let library = mapped_files(&maps).find(|p| p.to_string_lossy().contains("/libc")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("program");
+        fs::write(&program, elf(&[libc::PT_LOAD])).unwrap();
+        let own = std::env::current_exe().unwrap();
+        for (program, opens) in [(&program, false), (&own, true)] {
+            let mut context = Context::new(Level::Seccomp);
+            context.executable = Some(program);
+            inside(Role::Launcher, &context, |abi| {
+                assert!(fs::File::open(program).is_ok());
+                assert_eq!(fs::File::open(&library).is_ok(), opens || abi < 1);
+                let cache = Path::new(LOADER_CACHE);
+                assert_eq!(fs::File::open(cache).is_ok(), opens || abi < 1);
+            });
+        }
     }
 
     #[test]

@@ -482,7 +482,7 @@ fn fork_send(
     let child = || {
         // SEND must not have the receive key, nor the token that was received with it.
         input.forget();
-        drop(filter.take());
+        filter = None;
         send::run(start)
     };
     let process = sys::process::fork_bound(child).map_err(StartError::from)?;
