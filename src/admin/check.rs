@@ -34,11 +34,29 @@ const ROOT: u32 = 0;
 /// # Errors
 /// The file cannot be read. Problems in it are no error but [`Exit::Config`].
 pub fn check(file: &Path, out: &mut dyn Write, json: bool) -> Result<Exit, Failure> {
+    check_with(file, session::own().err(), out, json)
+}
+
+/// `session`: what is wrong with the program that is executed for each client.
+fn check_with(
+    file: &Path,
+    session: Option<session::Unusable>,
+    out: &mut dyn Write,
+    json: bool,
+) -> Result<Exit, Failure> {
     let sources = config::sources(file)?;
-    let (problems, config) = match Config::parse_all(&sources) {
+    let (mut problems, config) = match Config::parse_all(&sources) {
         Ok(config) => (system_problems(&config, &sources, file), config),
         Err(problems) => (problems, Config::default()),
     };
+    problems.extend(session.map(|unusable| ConfigError {
+        file: session::NAME.to_owned(),
+        line: 0,
+        column: 0,
+        key: String::new(),
+        problem: unusable.problem,
+        remedy: unusable.remedy.to_owned(),
+    }));
     let printed = if problems.is_empty() {
         writeln!(
             out,
@@ -112,7 +130,6 @@ fn system_problems(config: &Config, sources: &[Source], file: &Path) -> Vec<Conf
     let system = System::here(config);
     let mut check = Check { sources, problems: Vec::new() };
     check.configuration_files(file, &system);
-    check.session_program();
     check.users(config, &system);
     check.state_directory(&config.paths.state, &system);
     check.runtime_directory(&config.paths.runtime, &system);
@@ -192,20 +209,6 @@ impl Check<'_> {
                     found.mode() & 0o7777
                 ),
                 remedy: "chown it to root and chmod go-w".into(),
-            });
-        }
-    }
-
-    /// The program that is executed for each client.
-    fn session_program(&mut self) {
-        if let Err(unusable) = session::own() {
-            self.problems.push(ConfigError {
-                file: session::NAME.to_owned(),
-                line: 0,
-                column: 0,
-                key: String::new(),
-                problem: unusable.problem,
-                remedy: unusable.remedy.to_owned(),
             });
         }
     }
@@ -492,7 +495,7 @@ mod tests {
 
     fn check_file(file: &Path, json: bool) -> (Exit, String) {
         let mut out = Vec::new();
-        let exit = check(file, &mut out, json).unwrap();
+        let exit = check_with(file, None, &mut out, json).unwrap();
         (exit, String::from_utf8(out).unwrap())
     }
 

@@ -21,6 +21,7 @@ use nix::unistd::{User, geteuid};
 use crate::client::join;
 use crate::confine;
 use crate::daemon::launcher::control::{Caller, Request};
+use crate::daemon::session;
 use crate::exit::{Exit, Failure, print};
 use crate::sys::{self, signal};
 use crate::token::Token;
@@ -128,8 +129,13 @@ impl Room {
         let path = self.dir.join("log");
         let log = std::fs::File::create(&path).map_err(|e| cannot_write(&path, &e))?;
         let mut command = self.papayad();
-        command.args(["run", "--while-stdin-is-open"]);
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
+        command.args(["run", "--while-stdin-is-open"]).stdin(Stdio::piped()).stderr(log);
+        if cfg!(target_os = "linux") {
+            // Whom the service runs as may not reach the directory that this user has it in.
+            command.arg("--session-is-stdout").stdout(session::open_own(false)?);
+        } else {
+            command.stdout(Stdio::null());
+        }
         let service = command.spawn().map_err(|e| {
             Failure::new(Exit::Internal, format!("the room's service does not start: {e}"))
         })?;

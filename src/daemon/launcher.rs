@@ -74,11 +74,16 @@ struct Plumbing {
 }
 
 /// Runs the service in the foreground until it is told to stop, or, `leashed`, until its standard
-/// input ends.
+/// input ends. `session_is_stdout`: the program for each client is open as standard output.
 ///
 /// # Errors
 /// Why it could not start, or why it ended without being told.
-pub fn run(config: Config, config_path: &Path, leashed: bool) -> Result<(), Failure> {
+pub fn run(
+    config: Config,
+    config_path: &Path,
+    leashed: bool,
+    session_is_stdout: bool,
+) -> Result<(), Failure> {
     let lent = activation::sockets()?;
     // Whatever else the starter left open, perhaps as root, is no business of this service's.
     let first = 3 + lent.as_ref().map_or(0, Vec::len) as RawFd;
@@ -96,7 +101,7 @@ pub fn run(config: Config, config_path: &Path, leashed: bool) -> Result<(), Fail
                     it was switched off for this process): all workers have the same layout";
         journal.line(Severity::Warning, text);
     }
-    let (plumbing, keeper) = begin(&config, users.as_ref(), lent, &mut journal)?;
+    let (plumbing, keeper) = begin(&config, users.as_ref(), lent, session_is_stdout, &mut journal)?;
     let kernel_log = kernel_log(&mut journal);
     match &users {
         Some(users) => {
@@ -136,6 +141,7 @@ fn begin(
     config: &Config,
     users: Option<&Users>,
     lent: Option<Vec<OwnedFd>>,
+    session_is_stdout: bool,
     journal: &mut Journal,
 ) -> Result<(Plumbing, KeeperChild), Failure> {
     let is_lent = lent.is_some();
@@ -144,7 +150,7 @@ fn begin(
         Some(sockets) => sockets,
         None => prepare::bind(&config.listen.addresses)?,
     };
-    let program = session::open_own()?;
+    let program = session::open_own(session_is_stdout)?;
     prepare::directories(config, users)?;
     if let Err(why) = seal::seal(config, users.map(|users| users.keeper)) {
         let text = format!("launcher: room.log is not append-only in the file system: {why}");

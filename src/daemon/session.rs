@@ -10,6 +10,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
+use nix::unistd::getpid;
 
 use super::recv;
 use crate::confine::{self, policy::rights};
@@ -91,27 +92,38 @@ pub fn own() -> Result<PathBuf, Unusable> {
         unusable(format!("cannot find this program's own file: {e}"), "mount /proc")
     })?;
     let path = of(&papayad)?;
-    let mut command = Command::new(&path);
+    check_version(&path).map(|()| path)
+}
+
+fn check_version(path: &Path) -> Result<(), Unusable> {
+    let unusable = |problem, remedy| Unusable { problem, remedy };
+    let mut command = Command::new(path);
     command.arg("--version").env_clear().current_dir("/").stdin(Stdio::null());
     let said = command.output().map_err(|e| {
         unusable(format!("{} cannot be executed: {e}", path.display()), "install the package again")
     })?;
     let said = String::from_utf8_lossy(&said.stdout);
     if said.trim_end() == VERSION {
-        return Ok(path);
+        return Ok(());
     }
     let said: String = said.trim_end().chars().take(80).collect();
     let problem = format!("{} says {said:?}, and not {VERSION:?}", path.display());
     Err(unusable(problem, "install both programs from one package"))
 }
 
-/// Opens the program that belongs to this papayad. An upgrade that replaces the file does not change
-/// what a running service executes.
+/// Opens the program that belongs to this papayad, or the one that is its standard output (Linux). An
+/// upgrade that replaces the file does not change what a running service executes.
 ///
 /// # Errors
 /// As [`own`]; or it cannot be read.
-pub fn open_own() -> Result<OwnedFd, Failure> {
-    let path = own()?;
+pub fn open_own(is_stdout: bool) -> Result<OwnedFd, Failure> {
+    let path = if is_stdout {
+        // Not /proc/self, which is another process's in what is executed to say its version.
+        let path = PathBuf::from(format!("/proc/{}/fd/1", getpid()));
+        check_version(&path).map(|()| path)?
+    } else {
+        own()?
+    };
     open(&path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
         .and_then(|file| confine::limit_rights(&file, rights::PROGRAM).map(|()| file))
         .map_err(|e| {
