@@ -911,7 +911,7 @@ _papayad() {
             return 0
             ;;
         papayad__subcmd__run)
-            opts="-h --config --while-stdin-is-open --help"
+            opts="-h --config --while-stdin-is-open --session-is-stdout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

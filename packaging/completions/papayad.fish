@@ -40,6 +40,7 @@ complete -c papayad -n "__fish_papayad_needs_command" -f -a "demo" -d 'A room of
 complete -c papayad -n "__fish_papayad_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c papayad -n "__fish_papayad_using_subcommand run" -l config -d 'The configuration file' -r -F
 complete -c papayad -n "__fish_papayad_using_subcommand run" -l while-stdin-is-open -d 'End when standard input does, so that whoever started the service cannot leave it behind'
+complete -c papayad -n "__fish_papayad_using_subcommand run" -l session-is-stdout -d 'Standard output is papayad-session, open, whose directory may be closed to this user (Linux)'
 complete -c papayad -n "__fish_papayad_using_subcommand run" -s h -l help -d 'Print help'
 complete -c papayad -n "__fish_papayad_using_subcommand check" -l config -d 'The configuration file' -r -F
 complete -c papayad -n "__fish_papayad_using_subcommand check" -l print -d 'Show the configuration that counts, where each value stands, and what a change takes'
