@@ -132,7 +132,7 @@ impl Room {
         command.args(["run", "--while-stdin-is-open"]).stdin(Stdio::piped()).stderr(log);
         if cfg!(target_os = "linux") {
             // Whom the service runs as may not reach the directory that this user has it in.
-            command.arg("--session-is-stdout").stdout(session::open_own(false)?);
+            command.arg("--session-is-stdout").stdout(session::own()?);
         } else {
             command.stdout(Stdio::null());
         }

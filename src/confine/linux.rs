@@ -230,7 +230,10 @@ fn has_a_loader(program: &Path) -> Result<bool, ConfineError> {
         path: program.to_owned(),
         cause: format!("its program headers cannot be read: {e}"),
     };
-    let file = fs::File::open(program).map_err(failed)?;
+    let file = match fs::File::open(program) {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Ok(true),
+        opened => opened.map_err(failed)?,
+    };
     let mut header = [0; 64];
     file.read_exact_at(&mut header, 0).map_err(failed)?;
     let half = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
@@ -259,10 +262,11 @@ fn has_a_loader(program: &Path) -> Result<bool, ConfineError> {
 fn library_directories(executable: &Path) -> Result<BTreeSet<PathBuf>, ConfineError> {
     let maps = fs::read_to_string("/proc/self/maps")
         .map_err(|e| ConfineError::step(Role::Launcher, "read /proc/self/maps", e))?;
-    let programs =
-        [executable, Path::new("/proc/self/exe")].map(|path| fs::canonicalize(path).ok());
+    // As links, for their directories may be closed to this user.
+    let programs = [executable, Path::new("/proc/self/exe")];
+    let programs = programs.map(|path| fs::read_link(path).unwrap_or_else(|_| path.to_owned()));
     Ok(mapped_files(&maps)
-        .filter(|path| !programs.contains(&Some(path.clone())))
+        .filter(|path| !programs.contains(path))
         .filter(|path| !path.to_string_lossy().ends_with(" (deleted)"))
         .filter_map(|path| path.parent().map(Path::to_owned))
         .collect())

@@ -150,7 +150,7 @@ fn begin(
         Some(sockets) => sockets,
         None => prepare::bind(&config.listen.addresses)?,
     };
-    let program = session::open_own(session_is_stdout)?;
+    let program = if session_is_stdout { session::of_stdout()? } else { session::own()? };
     prepare::directories(config, users)?;
     if let Err(why) = seal::seal(config, users.map(|users| users.keeper)) {
         let text = format!("launcher: room.log is not append-only in the file system: {why}");

@@ -4,13 +4,14 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
-use nix::unistd::getpid;
+use nix::unistd::{geteuid, getpid};
 
 use super::recv;
 use crate::confine::{self, policy::rights};
@@ -82,22 +83,71 @@ pub fn of(papayad: &Path) -> Result<PathBuf, Unusable> {
     })
 }
 
-/// The program that belongs to this papayad, of the same version.
+/// The program that belongs to this papayad, open: of the same version, and writable by nobody who may
+/// not write papayad too, since here it may be root that executes it. An upgrade that replaces the file
+/// does not change what a running service executes.
 ///
 /// # Errors
-/// It is not there, cannot be executed, or is another version's.
-pub fn own() -> Result<PathBuf, Unusable> {
-    let unusable = |problem, remedy| Unusable { problem, remedy };
-    let papayad = std::env::current_exe().map_err(|e| {
-        unusable(format!("cannot find this program's own file: {e}"), "mount /proc")
-    })?;
+/// It is not there, is not so, or cannot be read or executed.
+pub fn own() -> Result<OwnedFd, Unusable> {
+    let lost = |e: io::Error| Unusable {
+        problem: format!("cannot find this program's own file: {e}"),
+        remedy: "mount /proc",
+    };
+    let papayad = std::env::current_exe().map_err(lost)?;
     let path = of(&papayad)?;
-    check_version(&path).map(|()| path)
+    let file = open_file(&path)?;
+    // Also when it was replaced since it was started.
+    let papayad = if cfg!(target_os = "linux") { Path::new("/proc/self/exe") } else { &papayad };
+    let of_papayad = fs::metadata(papayad).map_err(lost)?;
+    let found = fs::File::from(file.try_clone().map_err(lost)?).metadata().map_err(lost)?;
+    if !is_trusted(&found, &of_papayad, geteuid().as_raw()) {
+        let (owner, mode) = (found.uid(), found.mode() & 0o7777);
+        let shown = path.display();
+        return Err(Unusable {
+            problem: format!(
+                "{shown} belongs to user {owner} and has mode {mode:04o}: others may write it than may \
+                 write papayad"
+            ),
+            remedy: "chown it to root and chmod go-w, or install the package again",
+        });
+    }
+    check_version(&file, &path)?;
+    let limited = confine::limit_rights(&file, rights::PROGRAM);
+    limited.map(|()| file).map_err(|e| lost(e.into()))
 }
 
-fn check_version(path: &Path) -> Result<(), Unusable> {
+/// The program that is this process's standard output, of the same version (Linux).
+///
+/// # Errors
+/// It is none, or another version's.
+pub fn of_stdout() -> Result<OwnedFd, Unusable> {
+    let path = Path::new("/proc/self/fd/1");
+    let file = open_file(path)?;
+    check_version(&file, path).map(|()| file)
+}
+
+fn open_file(path: &Path) -> Result<OwnedFd, Unusable> {
+    open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map_err(|e| Unusable {
+        problem: format!("cannot open {}: {}", path.display(), e.desc()),
+        remedy: "install the package again",
+    })
+}
+
+/// Whether whoever may write this file may write papayad's, or is root or this process's user.
+fn is_trusted(file: &fs::Metadata, papayad: &fs::Metadata, me: u32) -> bool {
+    let group = if file.gid() == papayad.gid() { papayad.mode() & 0o020 } else { 0 };
+    let others = papayad.mode() & 0o002;
+    [0, me, papayad.uid()].contains(&file.uid()) && file.mode() & 0o022 & !(group | others) == 0
+}
+
+fn check_version(file: &OwnedFd, path: &Path) -> Result<(), Unusable> {
     let unusable = |problem, remedy| Unusable { problem, remedy };
-    let mut command = Command::new(path);
+    // The very file that is open; not /proc/self, which is another process's in the child.
+    let mut command = match cfg!(target_os = "linux") {
+        true => Command::new(format!("/proc/{}/fd/{}", getpid(), file.as_raw_fd())),
+        false => Command::new(path),
+    };
     command.arg("--version").env_clear().current_dir("/").stdin(Stdio::null());
     let said = command.output().map_err(|e| {
         unusable(format!("{} cannot be executed: {e}", path.display()), "install the package again")
@@ -111,33 +161,11 @@ fn check_version(path: &Path) -> Result<(), Unusable> {
     Err(unusable(problem, "install both programs from one package"))
 }
 
-/// Opens the program that belongs to this papayad, or the one that is its standard output (Linux). An
-/// upgrade that replaces the file does not change what a running service executes.
-///
-/// # Errors
-/// As [`own`]; or it cannot be read.
-pub fn open_own(is_stdout: bool) -> Result<OwnedFd, Failure> {
-    let path = if is_stdout {
-        // Not /proc/self, which is another process's in what is executed to say its version.
-        let path = PathBuf::from(format!("/proc/{}/fd/1", getpid()));
-        check_version(&path).map(|()| path)?
-    } else {
-        own()?
-    };
-    open(&path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
-        .and_then(|file| confine::limit_rights(&file, rights::PROGRAM).map(|()| file))
-        .map_err(|e| {
-            let message = format!("cannot open {}: {}", path.display(), e.desc());
-            Failure::new(Exit::Unavailable, message)
-        })
-}
-
 /// Device and inode of what the papayad with this process id executes for each client.
 ///
 /// # Errors
 /// The system's, or that there is no such file.
 pub fn file_of(launcher: i32) -> io::Result<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt;
     let papayad = fs::read_link(format!("/proc/{launcher}/exe"))?;
     let session = of(&papayad).map_err(|e| io::Error::other(e.to_string()))?;
     fs::metadata(session).map(|found| (found.dev(), found.ino()))
@@ -171,6 +199,36 @@ mod tests {
         fs::remove_dir(bin.join(NAME)).unwrap();
         fs::write(bin.join(NAME), "").unwrap();
         assert_eq!(of(&papayad).unwrap(), bin.join(NAME));
+    }
+
+    #[test]
+    fn whoever_may_write_it_may_write_papayad() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, mode: u32| {
+            let path = dir.path().join(name);
+            fs::write(&path, "").unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            fs::metadata(&path).unwrap()
+        };
+        let me = geteuid().as_raw();
+        let (papayad, shared) = (file("papayad", 0o755), file("shared", 0o775));
+        let trusted = |mode, papayad| is_trusted(&file("session", mode), papayad, me);
+        assert!(trusted(0o755, &papayad) && trusted(0o711, &papayad));
+        assert!(
+            !trusted(0o775, &papayad) && !trusted(0o757, &papayad) && !trusted(0o777, &papayad)
+        );
+        // As it is built where users have a group of their own.
+        assert!(trusted(0o775, &shared) && !trusted(0o757, &shared));
+        // Somebody else's, and papayad is not his.
+        let (session, roots) = (file("session", 0o755), fs::metadata("/").unwrap());
+        if me == 0 {
+            std::os::unix::fs::chown(dir.path().join("session"), Some(1), None).unwrap();
+            let session = fs::metadata(dir.path().join("session")).unwrap();
+            assert!(!is_trusted(&session, &roots, 0) && is_trusted(&session, &session, 0));
+        } else {
+            assert!(!is_trusted(&session, &roots, me + 1) && is_trusted(&session, &roots, me));
+        }
     }
 
     #[test]

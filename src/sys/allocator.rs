@@ -41,6 +41,23 @@ unsafe impl GlobalAlloc for LargeBuffersApart {
         unsafe { if is_apart(layout) { self.alloc(layout) } else { System.alloc_zeroed(layout) } }
     }
 
+    unsafe fn realloc(&self, old: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: the caller's promises hold for both layouts; the two pieces do not overlap, and each
+        // is at least as long as what is copied.
+        unsafe {
+            let wanted = Layout::from_size_align_unchecked(size, layout.align());
+            if !is_apart(layout) && !is_apart(wanted) {
+                return System.realloc(old, layout, size);
+            }
+            let new = self.alloc(wanted);
+            if !new.is_null() {
+                ptr::copy_nonoverlapping(old, new, layout.size().min(size));
+                self.dealloc(old, layout);
+            }
+            new
+        }
+    }
+
     unsafe fn dealloc(&self, old: *mut u8, layout: Layout) {
         // SAFETY: what is apart is the whole of a mapping that nobody uses any more.
         unsafe {

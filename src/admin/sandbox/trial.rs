@@ -19,6 +19,7 @@ use serde_json::json;
 use crate::confine::attack::{self, Attack, Refusal};
 use crate::confine::{self, Context, Level, Report, Role, identity, policy};
 use crate::daemon::launcher::prepare;
+use crate::daemon::session;
 use crate::exit::{Exit, Failure};
 
 /// The name of the run that attacks nothing.
@@ -282,7 +283,9 @@ fn enter(role: Role, level: Level) -> Result<Report, Box<dyn std::error::Error>>
             break;
         }
     }
-    let program = prepare::program_path();
+    // What the launcher executes, where it is; else this program in its place.
+    let session = std::env::current_exe().ok().and_then(|papayad| session::of(&papayad).ok());
+    let program = session.or_else(prepare::program_path);
     let mut context = Context::new(level);
     context.ceiling = level;
     context.state_dir = Some(directory.as_fd());
