@@ -85,7 +85,7 @@ pub fn of(papayad: &Path) -> Result<PathBuf, Unusable> {
 
 /// The program that belongs to this papayad, open: of the same version, and writable by nobody who may
 /// not write papayad too, since here it may be root that executes it. An upgrade that replaces the file
-/// does not change what a running service executes.
+/// (and does not write into it) does not change what a running service executes.
 ///
 /// # Errors
 /// It is not there, is not so, or cannot be read or executed.
@@ -97,24 +97,29 @@ pub fn own() -> Result<OwnedFd, Unusable> {
     let papayad = std::env::current_exe().map_err(lost)?;
     let path = of(&papayad)?;
     let file = open_file(&path)?;
+    let unknown = |e: io::Error| Unusable {
+        problem: format!("cannot examine {}: {e}", path.display()),
+        remedy: "install the package again",
+    };
     // Also when it was replaced since it was started.
     let papayad = if cfg!(target_os = "linux") { Path::new("/proc/self/exe") } else { &papayad };
     let of_papayad = fs::metadata(papayad).map_err(lost)?;
-    let found = fs::File::from(file.try_clone().map_err(lost)?).metadata().map_err(lost)?;
+    let found = file.try_clone().and_then(|copy| fs::File::from(copy).metadata());
+    let found = found.map_err(unknown)?;
     if !is_trusted(&found, &of_papayad, geteuid().as_raw()) {
         let (owner, mode) = (found.uid(), found.mode() & 0o7777);
         let shown = path.display();
         return Err(Unusable {
             problem: format!(
-                "{shown} belongs to user {owner} and has mode {mode:04o}: others may write it than may \
-                 write papayad"
+                "{shown} belongs to user {owner} and has mode {mode:04o}: somebody may write it who may \
+                 not write papayad"
             ),
-            remedy: "chown it to root and chmod go-w, or install the package again",
+            remedy: "chmod go-w it and give it papayad's owner, or install the package again",
         });
     }
     check_version(&file, &path)?;
     let limited = confine::limit_rights(&file, rights::PROGRAM);
-    limited.map(|()| file).map_err(|e| lost(e.into()))
+    limited.map(|()| file).map_err(|e| unknown(e.into()))
 }
 
 /// The program that is this process's standard output, of the same version (Linux).
@@ -130,7 +135,7 @@ pub fn of_stdout() -> Result<OwnedFd, Unusable> {
 fn open_file(path: &Path) -> Result<OwnedFd, Unusable> {
     open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map_err(|e| Unusable {
         problem: format!("cannot open {}: {}", path.display(), e.desc()),
-        remedy: "install the package again",
+        remedy: "chmod 755 it, or install the package again",
     })
 }
 
@@ -149,16 +154,23 @@ fn check_version(file: &OwnedFd, path: &Path) -> Result<(), Unusable> {
         false => Command::new(path),
     };
     command.arg("--version").env_clear().current_dir("/").stdin(Stdio::null());
-    let said = command.output().map_err(|e| {
-        unusable(format!("{} cannot be executed: {e}", path.display()), "install the package again")
+    let output = command.output().map_err(|e| {
+        let problem = format!("{} cannot be executed: {e}", path.display());
+        unusable(problem, "chmod 755 it, see that its file system is not mounted noexec, or install the package again")
     })?;
-    let said = String::from_utf8_lossy(&said.stdout);
+    let said = String::from_utf8_lossy(&output.stdout);
     if said.trim_end() == VERSION {
         return Ok(());
     }
-    let said: String = said.trim_end().chars().take(80).collect();
+    // Such as the loader's, that a library is missing.
+    let more = String::from_utf8_lossy(&output.stderr);
+    let said: String = format!("{} {more}", said.trim_end()).trim().chars().take(200).collect();
     let problem = format!("{} says {said:?}, and not {VERSION:?}", path.display());
-    Err(unusable(problem, "install both programs from one package"))
+    Err(unusable(
+        problem,
+        "install papayad and papayad-session from one package or build; one beside papayad comes before \
+         the one in ../libexec/papayachat",
+    ))
 }
 
 /// Device and inode of what the papayad with this process id executes for each client.
