@@ -146,18 +146,15 @@ impl Channel {
     ) -> Result<(), ChannelError> {
         let mut buffer = Buffer::new();
         let bytes = buffer.encode(message)?;
-        let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
         let flags = flags | MsgFlags::MSG_NOSIGNAL;
+        if fds.is_empty() {
+            // By the simpler call, so that a role that hands nothing over needs no right to.
+            return self.send_slice(bytes, flags);
+        }
+        let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+        let rights = [ControlMessage::ScmRights(&raw)];
         loop {
-            // Without descriptors by the simpler call, so that a role that hands nothing over
-            // needs no right to.
-            let sent = if raw.is_empty() {
-                send(self.raw(), bytes, flags)
-            } else {
-                let rights = [ControlMessage::ScmRights(&raw)];
-                sendmsg::<()>(self.raw(), &[IoSlice::new(bytes)], &rights, flags, None)
-            };
-            match sent {
+            match sendmsg::<()>(self.raw(), &[IoSlice::new(bytes)], &rights, flags, None) {
                 Err(Errno::EINTR) => {}
                 done => return done.map(drop).map_err(ChannelError::from),
             }
@@ -174,7 +171,10 @@ impl Channel {
         if bytes.len() > MESSAGE_MAX {
             return Err(ChannelError::System(Errno::EMSGSIZE));
         }
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        self.send_slice(bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL)
+    }
+
+    fn send_slice(&self, bytes: &[u8], flags: MsgFlags) -> Result<(), ChannelError> {
         loop {
             match send(self.raw(), bytes, flags) {
                 Err(Errno::EINTR) => {}
@@ -190,20 +190,16 @@ impl Channel {
         take: impl FnOnce(&[u8]) -> Option<T>,
     ) -> Result<T, ChannelError> {
         let mut buffer = Buffer::new();
-        buffer.used = self.fill(&mut buffer.bytes)?;
+        buffer.used = loop {
+            match recv(self.raw(), &mut buffer.bytes, MsgFlags::MSG_DONTWAIT) {
+                Err(Errno::EINTR) => {}
+                done => break done?,
+            }
+        };
         match buffer.used {
             0 => Err(ChannelError::Closed),
             1..=MESSAGE_MAX => take(&buffer.bytes[..buffer.used]).ok_or(ChannelError::Malformed),
             _ => Err(ChannelError::Malformed),
-        }
-    }
-
-    fn fill(&self, bytes: &mut [u8]) -> Result<usize, ChannelError> {
-        loop {
-            match recv(self.raw(), bytes, MsgFlags::MSG_DONTWAIT) {
-                Err(Errno::EINTR) => {}
-                done => return done.map_err(ChannelError::from),
-            }
         }
     }
 
