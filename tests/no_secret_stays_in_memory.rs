@@ -1,7 +1,8 @@
 //! Promise: once a client is in the room, its token's secret is in the memory of no process of the
 //! service, neither as it travels nor as the keeper checks it, and each of its two processes has the
 //! key of its own direction alone. So who reads a process's memory then learns nobody's token, and
-//! who owns SEND cannot read what the client says. Needs root, for nobody else may read a
+//! who owns SEND cannot read what the client says. And a connection's key that was replaced, or that
+//! an error has closed, is in no memory either. The first needs root, for nobody else may read a
 //! non-dumpable process.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -13,11 +14,14 @@ mod raw_client;
 mod service;
 
 use std::fs::{self, File};
-use std::io;
+use std::hint::black_box;
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::fs::FileExt;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use papayachat::sys::memory::wipe_below;
+use papayachat::wire::cipher::{Opener, REKEY_EVERY, Sealer};
 use papayachat::wire::hex;
 use processes::{all, wait_until};
 use raw_client::{RawClient, read_token};
@@ -27,10 +31,78 @@ use service::{Service, is_root};
 /// were taken from, eight are one of the pieces.
 const PIECE: usize = 8;
 
+/// What a process of this program's is to be, instead of a test: see [`hold`].
+const HOLDER: &str = "PAPAYA_TEST_HOLDER";
+
 fn main() -> ExitCode {
+    if let Ok(what) = std::env::var(HOLDER) {
+        return hold(&what);
+    }
     let trial = Trial::test("a secret is where it is needed and nowhere else", secrets);
-    let trials = vec![trial.with_ignored_flag(!is_root())];
+    let trials = vec![
+        trial.with_ignored_flag(!is_root()),
+        Trial::test("a key that was replaced or closed is nowhere", replaced_keys),
+    ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// A process with a key in use, or one that has none any more: another one looks into its memory.
+fn hold(what: &str) -> ExitCode {
+    let (mut sealer, mut opener) = directions();
+    wipe_below(); // What this test itself has left of the key.
+    exchange(what, &mut sealer, &mut opener);
+    println!("ready");
+    let _ = io::stdin().read(&mut [0]);
+    drop(black_box((sealer, opener)));
+    ExitCode::SUCCESS
+}
+
+#[inline(never)]
+fn directions() -> (Sealer, Opener) {
+    (Sealer::new(a_key()), Opener::new(a_key()))
+}
+
+/// The directions seal and open frames, and then the key is replaced, or they meet an error.
+#[inline(never)]
+fn exchange(what: &str, sealer: &mut Sealer, opener: &mut Opener) {
+    let frames = if what == "replaced" { REKEY_EVERY + 1 } else { 100 };
+    let mut frame = [b'x'; 64];
+    for _ in 0..frames {
+        let length = sealer.seal(&mut frame, 8).unwrap();
+        let (header, text) = frame[..length].split_at_mut(2);
+        opener.open([header[0], header[1]], text).unwrap();
+    }
+    if what == "closed" {
+        sealer.seal(&mut frame, 0).unwrap_err();
+        opener.open([0, 40], &mut frame[..40]).unwrap_err();
+    }
+}
+
+/// Not one that stands in the program's text, or in that of its caller.
+#[inline(never)]
+fn a_key() -> [u8; 32] {
+    std::array::from_fn(|i| black_box(i as u8).wrapping_mul(37).wrapping_add(11))
+}
+
+fn replaced_keys() -> Result<(), Failed> {
+    for (what, there) in [("in use", true), ("replaced", false), ("closed", false)] {
+        let mut holder = Command::new(std::env::current_exe()?)
+            .env(HOLDER, what)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut line = String::new();
+        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line)?;
+        assert_eq!(line, "ready\n");
+        let memory = memory(holder.id() as i32);
+        drop(holder.stdin.take());
+        assert!(holder.wait()?.success());
+        let key = a_key();
+        let pieces = pieces(&key);
+        let found = memory.windows(PIECE).any(|window| pieces.contains(&window));
+        assert_eq!(found, there, "the key's pieces, {what}");
+    }
+    Ok(())
 }
 
 fn secrets() -> Result<(), Failed> {

@@ -1,14 +1,15 @@
 //! The transport ciphers: one [`Sealer`] and one [`Opener`] per direction, made from the two keys
-//! of the handshake. ChaCha20-Poly1305 in place, a counter as nonce, a new key every
+//! of the handshake. ChaCha20-Poly1305 (RFC 8439) in place, a counter as nonce, a new key every
 //! [`REKEY_EVERY`] frames. Pure. Any error is final: the key is wiped and every later call fails,
 //! because a stream with a hole in it must not go on.
 
 use std::fmt;
 
-use chacha20poly1305::{AeadInPlace, ChaCha20Poly1305, Key, KeyInit, Nonce, Tag};
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::frame::{HEADER, MAX_PLAINTEXT, TAG};
+use crate::sys::memory;
 
 /// After this many frames in one direction its key is replaced.
 pub const REKEY_EVERY: u64 = 65536;
@@ -55,7 +56,7 @@ impl Sealer {
     /// frame's length, `HEADER + len + TAG`, which must fit into `buf`. `len` is 1 to
     /// [`MAX_PLAINTEXT`].
     pub fn seal(&mut self, buf: &mut [u8], len: usize) -> Result<usize, CipherError> {
-        let sealed = self.0.next().and_then(|(aead, nonce)| seal_with(aead, &nonce, buf, len));
+        let sealed = self.0.next().and_then(|(key, nonce)| seal_with(key, nonce, buf, len));
         self.0.settle(sealed)
     }
 
@@ -79,7 +80,7 @@ impl Opener {
         ciphertext: &'a mut [u8],
     ) -> Result<&'a mut [u8], CipherError> {
         let opened =
-            self.0.next().and_then(|(aead, nonce)| open_with(aead, &nonce, header, ciphertext));
+            self.0.next().and_then(|(key, nonce)| open_with(key, nonce, header, ciphertext));
         self.0.settle(opened)
     }
 
@@ -101,31 +102,29 @@ impl fmt::Debug for Opener {
     }
 }
 
-/// A key and its counter; `aead` is `None` after an error. `ChaCha20Poly1305` wipes its key when
-/// it is dropped, which includes being replaced; in its box it stays where it is when the direction
-/// is moved, so that no copies are left behind.
+/// A key and its counter; `key` is `None` after an error.
 struct Direction {
-    aead: Option<Box<ChaCha20Poly1305>>,
+    key: Option<Key>,
     counter: u64,
 }
 
 impl Direction {
     fn new(mut key: [u8; 32]) -> Self {
-        let aead = Box::new(ChaCha20Poly1305::new(Key::from_slice(&key)));
+        let boxed = Key(Box::new(Zeroizing::new(key)));
         key.zeroize();
-        Self { aead: Some(aead), counter: 0 }
+        Self { key: Some(boxed), counter: 0 }
     }
 
-    /// Cipher and nonce for the next frame.
-    fn next(&mut self) -> Result<(&ChaCha20Poly1305, Nonce), CipherError> {
-        let aead = self.aead.as_mut().ok_or(CipherError::Poisoned)?;
+    /// Key and nonce for the next frame.
+    fn next(&mut self) -> Result<(&Key, Nonce), CipherError> {
+        let key = self.key.as_mut().ok_or(CipherError::Poisoned)?;
         if self.counter == u64::MAX {
             return Err(CipherError::Exhausted);
         }
         if self.counter != 0 && self.counter.is_multiple_of(REKEY_EVERY) {
-            **aead = rekeyed(aead)?;
+            *key = key.next()?;
         }
-        Ok((aead, nonce(self.counter)))
+        Ok((key, nonce(self.counter)))
     }
 
     /// Counts a good frame, or closes the direction.
@@ -136,7 +135,7 @@ impl Direction {
                 Ok(value)
             }
             Err(error) => {
-                self.aead = None;
+                self.key = None;
                 Err(error)
             }
         }
@@ -145,59 +144,79 @@ impl Direction {
 
 impl fmt::Display for Direction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = if self.aead.is_some() { "open" } else { "closed" };
+        let state = if self.key.is_some() { "open" } else { "closed" };
         write!(f, "{state}, {} frames", self.counter)
+    }
+}
+
+/// A key, which stays at its place in the heap when it is moved, and is wiped there when it is
+/// dropped, which includes being replaced. ring does not wipe what it takes a key into: that is made
+/// for one frame only, by functions that are not inlined, so that it stands below the frame of
+/// whoever drops the key, and that part of the stack is wiped then.
+struct Key(Box<Zeroizing<[u8; 32]>>);
+
+impl Key {
+    fn aead(&self) -> Result<LessSafeKey, CipherError> {
+        let key = UnboundKey::new(&CHACHA20_POLY1305, &self.0[..]);
+        key.map(LessSafeKey::new).map_err(|_| CipherError::Length)
+    }
+
+    /// Noise's REKEY(k): the first 32 bytes of ENCRYPT(k, 2^64-1, empty, 32 zero bytes).
+    #[inline(never)]
+    fn next(&self) -> Result<Self, CipherError> {
+        let mut next = Box::new(Zeroizing::new([0; 32]));
+        let _tag = self
+            .aead()?
+            .seal_in_place_separate_tag(nonce(u64::MAX), Aad::empty(), &mut next[..])
+            .map_err(|_| CipherError::Length)?;
+        Ok(Self(next))
+    }
+}
+
+impl Drop for Key {
+    fn drop(&mut self) {
+        memory::wipe_below();
     }
 }
 
 /// Noise's nonce for ChaChaPoly: four zero bytes, then the counter in little-endian order.
 fn nonce(counter: u64) -> Nonce {
-    let mut nonce = Nonce::default();
+    let mut nonce = [0; 12];
     nonce[4..].copy_from_slice(&counter.to_le_bytes());
-    nonce
+    Nonce::assume_unique_for_key(nonce)
 }
 
-/// Noise's REKEY(k): the first 32 bytes of ENCRYPT(k, 2^64-1, empty, 32 zero bytes).
-fn rekeyed(aead: &ChaCha20Poly1305) -> Result<ChaCha20Poly1305, CipherError> {
-    let mut key = Zeroizing::new([0u8; 32]);
-    aead.encrypt_in_place_detached(&nonce(u64::MAX), &[], &mut key[..])
-        .map_err(|_| CipherError::Length)?;
-    Ok(ChaCha20Poly1305::new(Key::from_slice(&key[..])))
-}
-
-fn seal_with(
-    aead: &ChaCha20Poly1305,
-    nonce: &Nonce,
-    buf: &mut [u8],
-    len: usize,
-) -> Result<usize, CipherError> {
+#[inline(never)]
+fn seal_with(key: &Key, nonce: Nonce, buf: &mut [u8], len: usize) -> Result<usize, CipherError> {
     if len == 0 || len > MAX_PLAINTEXT || buf.len() < HEADER + len + TAG {
         return Err(CipherError::Length);
     }
     let length = u16::try_from(len + TAG).map_err(|_| CipherError::Length)?;
-    let (header, rest) = buf.split_at_mut(HEADER);
-    header.copy_from_slice(&length.to_be_bytes());
+    let header = length.to_be_bytes();
+    let (place, rest) = buf.split_at_mut(HEADER);
+    place.copy_from_slice(&header);
     let (plaintext, rest) = rest.split_at_mut(len);
-    let tag = aead
-        .encrypt_in_place_detached(nonce, header, plaintext)
+    let tag = key
+        .aead()?
+        .seal_in_place_separate_tag(nonce, Aad::from(header), plaintext)
         .map_err(|_| CipherError::Length)?;
-    rest[..TAG].copy_from_slice(&tag);
+    rest[..TAG].copy_from_slice(tag.as_ref());
     Ok(HEADER + len + TAG)
 }
 
+#[inline(never)]
 fn open_with<'a>(
-    aead: &ChaCha20Poly1305,
-    nonce: &Nonce,
+    key: &Key,
+    nonce: Nonce,
     header: [u8; 2],
     ciphertext: &'a mut [u8],
 ) -> Result<&'a mut [u8], CipherError> {
     if ciphertext.len() <= TAG || ciphertext.len() != usize::from(u16::from_be_bytes(header)) {
         return Err(CipherError::Length);
     }
-    let (plaintext, tag) = ciphertext.split_at_mut(ciphertext.len() - TAG);
-    aead.decrypt_in_place_detached(nonce, &header, plaintext, Tag::from_slice(tag))
-        .map_err(|_| CipherError::NotAuthentic)?;
-    Ok(plaintext)
+    key.aead()?
+        .open_in_place(nonce, Aad::from(header), ciphertext)
+        .map_err(|_| CipherError::NotAuthentic)
 }
 
 #[cfg(test)]
@@ -275,9 +294,10 @@ mod tests {
         let frame = sealed(&mut sealer, b"the last one of the first key");
         opened(&mut opener, &frame).unwrap();
         let frame = sealed(&mut sealer, b"the first one of the second key");
-        let (aead, nonce) = (ChaCha20Poly1305::new(&KEY.into()), nonce(REKEY_EVERY));
+        let old = Key(Box::new(Zeroizing::new(KEY)));
+        let header = [frame[0], frame[1]];
         let with_old_key =
-            open_with(&aead, &nonce, [frame[0], frame[1]], &mut frame[2..].to_vec()).map(|_| ());
+            open_with(&old, nonce(REKEY_EVERY), header, &mut frame[2..].to_vec()).map(|_| ());
         assert_eq!(with_old_key, Err(CipherError::NotAuthentic));
         assert_eq!(opened(&mut opener, &frame).unwrap(), b"the first one of the second key");
     }
