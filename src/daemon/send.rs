@@ -75,8 +75,6 @@ struct Send {
     client: OwnedFd,
     recv: Channel,
     log: Reader,
-    /// Where it was in the log when it last slept, as `papayad status` sees it.
-    shown: Option<Offset>,
     /// Whether the reader is in a part that was removed.
     pruned: bool,
     sealer: Sealer,
@@ -126,7 +124,6 @@ impl Send {
             client: sys::fd::own(CLIENT)?,
             recv: Channel::from_fd(sys::fd::own(RECV)?),
             log: Reader::new(reader, start.from).with_floor(start.floor),
-            shown: None,
             pruned: false,
             sealer: start.sealer,
             frame: vec![0; HEADER + MAX_PLAINTEXT + TAG],
@@ -233,11 +230,8 @@ impl Send {
         if limit.is_some_and(|l| l.is_zero()) {
             return Err(End::Told);
         }
-        // Once a sleep and not once a record: it costs a system call.
-        if self.shown != Some(self.log.position()) {
-            self.shown = Some(self.log.position());
-            self.log.show_position();
-        }
+        // For `papayad status`.
+        self.log.show_position();
         // While a frame is under way, RECV's messages wait; its end is seen all the same.
         let recv = if client.is_empty() { PollFlags::POLLIN } else { PollFlags::empty() };
         let mut fds =

@@ -74,6 +74,8 @@ pub struct Reader {
     log: OwnedFd,
     gate: OwnedFd,
     position: Offset,
+    /// Where the log's descriptor stands, once that is known.
+    shown: Option<Offset>,
     behind: bool,
     floor: Offset,
 }
@@ -196,7 +198,7 @@ impl Reader {
     pub fn new(fds: ReaderFds, position: Offset) -> Self {
         let ReaderFds { log, gate } = fds;
         // Until it has seen the end, it counts as one that has much to catch up with.
-        Self { log, gate, position, behind: true, floor: Offset(0) }
+        Self { log, gate, position, shown: None, behind: true, floor: Offset(0) }
     }
 
     /// The same for a log that was pruned up to `floor`: [`seek`](super::seek) looks no further.
@@ -237,11 +239,16 @@ impl Reader {
     }
 
     /// Leaves its position where the system shows it to others (proc_pid_fdinfo(5), procstat(1)):
-    /// reading does not need it, so it is right only as often as this is called.
-    pub fn show_position(&self) {
+    /// it is right there only as often as this is called. A call to the system is needed only the
+    /// first time, and after a read that ended within a line.
+    pub fn show_position(&mut self) {
+        if self.shown == Some(self.position) {
+            return;
+        }
         // A position beyond what a file can have is shown to nobody.
-        if let Ok(position) = i64::try_from(self.position.0) {
-            let _ = lseek(&self.log, position, Whence::SeekSet);
+        let Ok(position) = i64::try_from(self.position.0) else { return };
+        if lseek(&self.log, position, Whence::SeekSet).is_ok() {
+            self.shown = Some(self.position);
         }
     }
 
@@ -262,11 +269,16 @@ impl Reader {
     /// The lock could not be had, reading failed, or the log was cut. The position stays.
     pub fn read(&mut self, buf: &mut [u8]) -> Result<Option<(Offset, usize)>, LogError> {
         let (at, behind) = (self.position, self.behind);
+        // Where the descriptor stands at the position, it is moved along by reading.
+        let moves = self.shown == Some(at);
         let (filled, size) = self.locked(behind, |log| {
-            let filled = read_once(log, buf, at)?;
+            let filled = if moves { read_on(log, buf)? } else { read_once(log, buf, at)? };
             // Only a read that gives nothing can be beyond the end.
             Ok((filled, if filled == 0 { size_of(log)? } else { at.0 }))
         })?;
+        if moves {
+            self.shown = Some(at.plus(filled));
+        }
         if size < at.0 {
             return Err(LogError::Cut { at, size: Offset(size) });
         }
@@ -373,6 +385,16 @@ fn read_once(log: &impl AsFd, buf: &mut [u8], at: Offset) -> Result<usize, LogEr
     }
 }
 
+/// The same where the descriptor stands.
+fn read_on(log: &impl AsFd, buf: &mut [u8]) -> Result<usize, LogError> {
+    loop {
+        match nix::unistd::read(log, &mut *buf) {
+            Err(Errno::EINTR) => {}
+            read => return read.map_err(|errno| call("read", LOG, errno)),
+        }
+    }
+}
+
 fn lock_error(file: &'static str, errno: Errno) -> LogError {
     call("lock", file, errno)
 }
@@ -441,6 +463,35 @@ mod tests {
         assert_eq!(parts, expected.map(|(at, part)| (at, part.to_owned())));
         assert_eq!(reader.end(), Ok(Offset(25)));
         assert_eq!(reader.size(), Ok(Offset(29)));
+    }
+
+    #[test]
+    fn the_position_that_others_see_is_the_readers_however_it_came_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = open(dir.path()).unwrap();
+        let path = dir.path().join(LOG);
+        fs::write(&path, "one\ntwo\nthr").unwrap();
+        let mut reader = Reader::new(files.reader_fds().unwrap(), Offset(4));
+        let seen = |reader: &Reader| lseek(&reader.log, 0, Whence::SeekCur).unwrap();
+        let mut buf = [0; 8];
+        reader.show_position();
+        assert_eq!(seen(&reader), 4);
+        // Read on from there; what is beyond the last line's end is given again, once it has one.
+        assert_eq!(reader.read(&mut buf), Ok(Some((Offset(4), 4))));
+        reader.show_position();
+        assert_eq!((reader.position(), seen(&reader)), (Offset(8), 8));
+        assert_eq!(reader.read(&mut buf), Ok(None));
+        fs::write(&path, "one\ntwo\nthree\nfour\n").unwrap();
+        assert_eq!(reader.read(&mut buf), Ok(Some((Offset(8), 6))));
+        assert_eq!(&buf[..6], b"three\n");
+        reader.show_position();
+        assert_eq!((reader.position(), seen(&reader)), (Offset(14), 14));
+        assert_eq!(reader.read(&mut buf), Ok(Some((Offset(14), 5))));
+        assert_eq!((reader.position(), seen(&reader)), (Offset(19), 19));
+        reader.seek(Offset(0));
+        assert_eq!(reader.read(&mut buf), Ok(Some((Offset(0), 8))));
+        reader.show_position();
+        assert_eq!(seen(&reader), 8);
     }
 
     #[test]

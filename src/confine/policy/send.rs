@@ -63,7 +63,12 @@ mod rules {
             "a reader that is behind goes through the gate",
         ),
         allow("fstat", &[fd(&[LOG])], "the log's size"),
-        allow("pread64", &[fd(&[LOG])], "the records"),
+        allow("read", &[fd(&[LOG])], "the records, where its place is shown"),
+        allow(
+            "pread64",
+            &[fd(&[LOG])],
+            "the log's beginning, and the records after one that it did not read to its end",
+        ),
         allow(
             "lseek",
             &[fd(&[LOG]), int(2, "whence", &[SEEK_SET])],
