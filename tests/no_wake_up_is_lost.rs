@@ -16,15 +16,16 @@ mod stall;
 mod texts;
 
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::{PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill, raise};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, pipe, write};
 use papayachat::client::session::{Options, Step};
 use papayachat::room::offset::Offset;
 use papayachat::sys::signal;
@@ -129,6 +130,21 @@ fn a_bell_between_the_look_and_the_sleep_ends_the_sleep() {
         assert!(began.elapsed() < service::PATIENCE);
         assert!(signal::take(Signal::SIGUSR1));
     }
+}
+
+#[test]
+fn a_bell_is_heard_though_a_descriptor_is_always_ready() {
+    let _alone = prepare();
+    let (ready, full) = pipe().unwrap();
+    write(&full, b"x").unwrap();
+    ring();
+    let heard = (0..100).any(|_| {
+        let mut fds = [PollFd::new(ready.as_fd(), PollFlags::POLLIN)];
+        signal::wait(&mut fds, None).unwrap();
+        assert!(signal::ready(&fds[0]));
+        signal::take(Signal::SIGUSR1)
+    });
+    assert!(heard);
 }
 
 /// The test of the tests above: with the same bell, a sleep that opens the mask before it sleeps,

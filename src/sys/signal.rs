@@ -4,7 +4,7 @@
 //! in one step (ppoll(2)): so no signal falls between the check and the sleep.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -16,6 +16,11 @@ use nix::sys::time::TimeSpec;
 const HANDLED: [Signal; 5] =
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGCHLD];
 static CAME: [AtomicBool; HANDLED.len()] = [const { AtomicBool::new(false) }; HANDLED.len()];
+
+/// How many waits in a row may end with a descriptor that is ready before pending signals are let
+/// in all the same.
+const READY_MAX: u8 = 16;
+static READY: AtomicU8 = AtomicU8::new(0);
 
 extern "C" fn note(number: libc::c_int) {
     if let Some(slot) = HANDLED.iter().position(|s| *s as libc::c_int == number) {
@@ -77,17 +82,22 @@ pub fn pending(signal: Signal) -> bool {
 }
 
 /// Sleeps until a descriptor is ready, a noted signal comes, or `limit` is over. A signal ends the
-/// sleep with `Ok`; no descriptor is ready then.
+/// sleep with `Ok`; no descriptor is ready then. While descriptors are ready, a signal may have to
+/// wait for a few calls more.
 pub fn wait(fds: &mut [PollFd<'_>], limit: Option<Duration>) -> Result<(), Errno> {
-    match ppoll(fds, limit.map(TimeSpec::from_duration), Some(SigSet::empty())) {
-        Ok(0) => Ok(()),
-        Ok(_) => {
+    let limit = limit.map(TimeSpec::from_duration);
+    let woken = ppoll(fds, limit, Some(SigSet::empty()));
+    let ready = if matches!(woken, Ok(1..)) { READY.load(Ordering::Relaxed) + 1 } else { 0 };
+    READY.store(ready % READY_MAX, Ordering::Relaxed);
+    match woken {
+        Ok(_) if ready == READY_MAX => {
             // With a descriptor ready, ppoll(2) returns without delivering pending signals; one
             // that is always ready would keep them out for ever. Without descriptors it does.
             let now = Some(TimeSpec::from_duration(Duration::ZERO));
             let _ = ppoll(&mut [], now, Some(SigSet::empty()));
             Ok(())
         }
+        Ok(_) => Ok(()),
         Err(Errno::EINTR) => {
             // POSIX leaves the answers undefined after an error: nothing is ready.
             fds.iter_mut().for_each(clear);

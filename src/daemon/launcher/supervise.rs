@@ -98,6 +98,15 @@ enum Then {
     Reopened,
 }
 
+/// Who has something to say, besides the bell.
+struct Heard {
+    report: bool,
+    keeper: bool,
+    listener: bool,
+    /// Somebody asks for something, or has had the time for it.
+    control: bool,
+}
+
 /// The supervisor.
 pub struct Supervisor {
     config: Config,
@@ -293,16 +302,24 @@ impl Supervisor {
     /// Serves until the service has to end.
     pub fn serve(mut self) -> Result<(), Failure> {
         loop {
-            self.wait()?;
+            let heard = self.wait()?;
             self.take_signals();
             self.mind_leash();
             self.ring();
             self.mind_disk();
-            self.journal.drain(&self.plumbing.report.0);
-            self.hear_keeper();
-            self.hear_listener();
+            if heard.report {
+                self.journal.drain(&self.plumbing.report.0);
+            }
+            if heard.keeper {
+                self.hear_keeper();
+            }
+            if heard.listener {
+                self.hear_listener();
+            }
             self.tell_listener();
-            self.take_callers();
+            if heard.control {
+                self.take_callers();
+            }
             self.restart_listener();
             self.watch_locks();
             self.kill_doomed();
@@ -335,7 +352,8 @@ impl Supervisor {
         outcome
     }
 
-    fn wait(&self) -> Result<(), Failure> {
+    /// Sleeps until there is something to do; says who has something to say.
+    fn wait(&self) -> Result<Heard, Failure> {
         let now = Instant::now();
         let restart = if let Door::Restarting(at) = self.door { Some(at) } else { None };
         let locks = if self.workers.is_empty() { None } else { self.locks.next_due() };
@@ -359,17 +377,29 @@ impl Supervisor {
             ),
             PollFd::new(self.plumbing.report.0.as_fd(), read),
         ];
+        let keeper_at = fds.len();
         if self.stop.is_none() {
             fds.push(PollFd::new(self.keeper.channel.as_fd(), read));
         }
+        let listener_at = fds.len();
         if let Door::Open(Listener { channel, .. }) = &self.door {
             let room = if self.untold.is_empty() { PollFlags::empty() } else { PollFlags::POLLOUT };
             fds.push(PollFd::new(channel.as_fd(), read | room));
         }
+        let others_at = fds.len();
         fds.extend(self.violations.watch().map(|log| PollFd::new(log, read)));
         fds.extend(self.leash.iter().map(|leash| PollFd::new(leash.as_fd(), read)));
+        let control_at = fds.len();
         fds.extend(self.plumbing.control.watch());
-        signal::wait(&mut fds, limit).map_err(failed("wait"))
+        signal::wait(&mut fds, limit).map_err(failed("wait"))?;
+        let any = |range: std::ops::Range<usize>| fds[range].iter().any(signal::ready);
+        Ok(Heard {
+            report: any(1..keeper_at),
+            // While the service ends its channel is not waited for, since that may be closed.
+            keeper: any(keeper_at..listener_at) || self.stop.is_some(),
+            listener: any(listener_at..others_at),
+            control: any(control_at..fds.len()) || control.is_some_and(|due| due <= Instant::now()),
+        })
     }
 
     fn log(&mut self, severity: Severity, text: &str) {
