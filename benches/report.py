@@ -132,15 +132,19 @@ def write_roles(path, found):
             continue
         r = found[phase]
         per = rate * clients if rate else None
+        counted = any("calls_per_second" in v for v in r["roles"].values())
         out += {None: "\nTwo clients with 8 messages under way each", 0: f"\n{clients} idle clients, for a minute"}.get(
             rate, f"\n{clients} clients, {rate} messages a second") + ":\n\n"
-        out += "| role | processes | CPU, % of a core | wake-ups/s | CPU µs a wake-up | system calls/s besides ppoll(2) |"
-        out += (" and for each delivery |" if per else "") + "\n" + "|---" * (7 if per else 6) + "|\n"
+        head = ["role", "processes", "CPU, % of a core", "wake-ups/s", "CPU µs a wake-up"]
+        head += ["system calls/s besides ppoll(2)"] if counted else []
+        head += ["and for each delivery"] if counted and per else []
+        out += "| " + " | ".join(head) + " |\n" + "|---" * len(head) + "|\n"
         for role, v in r["roles"].items():
             wakes, calls = v["wakes_per_second"], v.get("calls_per_second")
             each = f"{v['cpu_percent'] * 1e4 / wakes:.0f}" if wakes > 1 else "-"
-            cells = [role, v["processes"], f"{v['cpu_percent']:.2f}", f"{wakes:.1f}", each, "-" if calls is None else f"{calls:.1f}"]
-            cells += ["-" if calls is None else f"{calls / per:.2f}"] if per else []
+            cells = [role, v["processes"], f"{v['cpu_percent']:.2f}", f"{wakes:.1f}", each]
+            cells += ["-" if calls is None else f"{calls:.1f}"] if counted else []
+            cells += ["-" if calls is None else f"{calls / per:.2f}"] if counted and per else []
             out += "| " + " | ".join(map(str, cells)) + " |\n"
     if idle := found.get("roles-idle"):
         out += "\nMemory of an idle client, in kB:\n\n| RECV's and SEND's own pages | pages that the two share | the kernel's | of it page tables |\n"
