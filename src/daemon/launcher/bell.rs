@@ -14,7 +14,7 @@ const REST: Duration = Duration::from_micros(20);
 const REST_MAX: Duration = Duration::from_millis(500);
 /// With the square of the listeners, as what they say together grows too, up to a time that nobody
 /// notices.
-const REST_SQUARE: Duration = Duration::from_micros(4);
+const REST_SQUARE: Duration = Duration::from_nanos(4250);
 const REST_SQUARE_MAX: Duration = Duration::from_millis(20);
 /// In a room of fewer nobody waits for others' records.
 const SMALL: usize = 8;
