@@ -111,12 +111,12 @@ pub fn fork_here() -> Result<Option<Pid>, Errno> {
     }
 }
 
-/// All of a re-executed process's environment: its malloc has no cache of freed pieces (tcache), or
-/// two dozen kilobytes of them stay in every worker when its filters are compiled: malloc_trim(3)
-/// does not find them, and mallopt(3) has no name for it (glibc manual, "Memory Allocation
-/// Tunables").
+/// All of a re-executed process's environment: its malloc has no cache of freed pieces (tcache),
+/// some kilobytes for each worker that malloc_trim(3) does not find; and its C library registers no
+/// restartable sequences, at which the kernel would look after each signal and each change of
+/// context, and which nothing here uses. Neither has another name (glibc manual, "Tunables").
 pub const ENVIRONMENT: &[&CStr] = if cfg!(all(target_os = "linux", target_env = "gnu")) {
-    &[c"GLIBC_TUNABLES=glibc.malloc.tcache_count=0"]
+    &[c"GLIBC_TUNABLES=glibc.malloc.tcache_count=0:glibc.pthread.rseq=0"]
 } else {
     &[]
 };

@@ -54,7 +54,8 @@ pub const RULES: &[Rule] = &[
     allow("arch_prctl", &[], "the C library sets the thread pointer and asks for shadow stacks"),
     allow("set_tid_address", &[], "the C library's start"),
     allow("set_robust_list", &[], "the C library's start, and each fork"),
-    allow("rseq", &[], "the C library's start"),
+    not_there("rseq", "the C library's start: without it there is less for the kernel to do")
+        .rare("a C library that does not heed what it is told in its environment"),
     allow(
         "prlimit64",
         &[int(0, "pid", &[0]), int(1, "resource", &[libc::RLIMIT_STACK as i32])],
