@@ -134,15 +134,15 @@ fn upgrade() {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let program = dir.path().join("papayad");
-    let install = || {
+    let install = |names: &[&str]| {
         // A file that is executed cannot be written, so each is put in the other's place.
-        for name in ["papayad", "papayad-session"] {
+        for name in names {
             let new = dir.path().join("new");
             fs::copy(Path::new(PAPAYAD).with_file_name(name), &new).unwrap();
             fs::rename(&new, dir.path().join(name)).unwrap();
         }
     };
-    install();
+    install(&["papayad", "papayad-session"]);
     let config = dir.path().join("papayad.toml");
     fs::write(&config, Service::config_text(dir.path(), "127.0.0.1:0", "")).unwrap();
     let mut service = Command::new(&program)
@@ -169,7 +169,9 @@ fn upgrade() {
     let before = examine(&program, &config);
     // Another copy of the same version, and then new files in the programs' places.
     let other = examine(Path::new(PAPAYAD), &config);
-    install();
+    install(&["papayad-session"]);
+    let half = examine(&program, &config);
+    install(&["papayad"]);
     let after = examine(&program, &config);
     kill(Pid::from_raw(service.id() as i32), Signal::SIGTERM).unwrap();
     wait_child(&mut service);
@@ -177,6 +179,9 @@ fn upgrade() {
 
     assert_eq!(before.0, Some(0), "{:#?}", before.1);
     assert!(only(&other.1, "program").contains("is running, this is"));
+    assert_eq!(half.0, Some(77));
+    let what = only(&half.1, "program");
+    assert_eq!(what, "papayad-session was replaced since the service was started");
     assert_eq!(after.0, Some(77));
     let what = only(&after.1, "program");
     assert!(what.contains("was replaced since the service was started"), "{what}");

@@ -47,7 +47,7 @@ pub fn check(config: &Config, service: &Service) -> Vec<Finding> {
     add("this machine", "clock", clock(config, Timestamp::now()));
     add("this machine", "syslog", syslog(config));
     let version = service.status["version"].as_str().unwrap_or_default();
-    add("service", "program", program::check(service.launcher(), version));
+    add("service", "program", program::check(service, version));
     add("service", "unit", program::unit(service.launcher()));
     findings
 }

@@ -7,6 +7,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::super::Outcome;
+use super::super::proc::Process;
+use super::super::service::Service;
+use crate::confine::Role;
+use crate::daemon::session;
 
 const RESTART: &str = "restart the service (systemctl restart papayad)";
 /// Where systemd looks for units, the first match counts.
@@ -18,8 +22,10 @@ const UNITS: &[&str] = &[
     "/lib/systemd/system",
 ];
 
-/// Whether the launcher is this program, and its file is still there.
-pub fn check(launcher: i32, version: &str) -> Outcome {
+/// Whether the launcher is this program, and its file is still there; and whether what it executes for
+/// each client is the program that belongs to it.
+pub fn check(service: &Service, version: &str) -> Outcome {
+    let launcher = service.launcher();
     let ours = env!("CARGO_PKG_VERSION");
     if version != ours {
         let problem = format!("version {version} is running, this is version {ours}");
@@ -38,9 +44,38 @@ pub fn check(launcher: i32, version: &str) -> Outcome {
             let problem = format!("{path} is running, this is {}", this.display());
             Outcome::differs(problem, "use that program, or restart the service with this one")
         }
-        (Ok((path, _)), Ok(_)) => Outcome::Good(format!("{path}, version {version}")),
+        (Ok((path, _)), Ok(_)) => match clients(service) {
+            Ok(None) => Outcome::Good(format!("{path}, version {version}")),
+            Ok(Some(problem)) => Outcome::differs(problem, RESTART),
+            Err(cause) => unseen(&cause),
+        },
         (Err(cause), _) | (_, Err(cause)) => unseen(&cause),
     }
+}
+
+/// What is wrong with the program that the launcher executes for each client, if anything is.
+fn clients(service: &Service) -> io::Result<Option<String>> {
+    let launcher = service.launcher();
+    let held = Process::read(launcher)?.descriptors?;
+    if held.iter().any(|open| session::was_replaced(&open.link)) {
+        let problem = format!("{} was replaced since the service was started", session::NAME);
+        return Ok(Some(problem));
+    }
+    let installed = session::file_of(launcher)?;
+    let serves = |role| matches!(role, Role::Recv | Role::RecvJoined | Role::Send);
+    for subject in service.subjects.iter().filter(|subject| serves(subject.role)) {
+        // Whoever has left meanwhile runs nothing.
+        let Ok((path, file)) = running(subject.pid) else { continue };
+        if let Some(problem) = other(&subject.place(), &path, (file.dev(), file.ino()), installed) {
+            return Ok(Some(problem));
+        }
+    }
+    Ok(None)
+}
+
+fn other(place: &str, path: &str, runs: (u64, u64), installed: (u64, u64)) -> Option<String> {
+    let problem = || format!("{place} runs {path}, which is not the service's {}", session::NAME);
+    (runs != installed).then(problem)
 }
 
 /// The program of a process: its path as it was started, and its file, even if it has no name now.
@@ -140,6 +175,16 @@ mod tests {
         );
         assert_eq!(unit("0::/user.slice/user-0.slice/session-1.scope\n"), None);
         assert_eq!(unit("0::/system.slice/ssh.service\n0::/\n\n"), None);
+    }
+
+    #[test]
+    fn another_program_for_a_client_is_told() {
+        let other = |runs| other("recv alice (process 7)", "/tmp/x", runs, (1, 2));
+        assert_eq!(other((1, 2)), None);
+        for runs in [(1, 3), (2, 2)] {
+            let problem = other(runs).unwrap();
+            assert!(problem.starts_with("recv alice (process 7) runs /tmp/x, "), "{problem}");
+        }
     }
 
     #[test]
