@@ -182,6 +182,12 @@ impl Journal {
         Some(logger)
     }
 
+    /// When it can be said that lines were dropped, if some were.
+    pub fn next_due(&self) -> Option<Instant> {
+        let line = Duration::from_millis(1 + 1000 / u64::from(PER_SECOND));
+        (self.allowance.dropped > 0).then(|| self.allowance.counted + line)
+    }
+
     /// Writes what the roles have put into the pipe.
     pub fn drain(&mut self, pipe: &OwnedFd) {
         self.allowance.refill(Instant::now());
@@ -332,17 +338,21 @@ mod tests {
         let socket = UnixDatagram::bind(&path).unwrap();
         let mut journal = journal(&path);
         journal.allowance.lines = 2;
+        assert_eq!(journal.next_due(), None);
         journal.take(&b"<5>noise\n".repeat(5));
         journal.line(Severity::Info, "launcher: goes on");
         for expected in ["noise", "noise", "launcher: goes on"] {
             assert!(received(&socket).ends_with(expected));
         }
+        // It is said as soon as it can be, though nobody says anything more.
+        let due = journal.next_due().unwrap();
+        assert!(due <= Instant::now() + Duration::from_millis(25));
         journal.allowance.counted -= Duration::from_secs(3600);
         let (pipe, end) = nix::unistd::pipe().unwrap();
         drop(end);
         journal.drain(&pipe);
         assert!(received(&socket).ends_with("launcher: 3 lines of the processes were dropped"));
-        assert_eq!(journal.allowance.lines, BURST);
+        assert_eq!((journal.allowance.lines, journal.next_due()), (BURST, None));
     }
 
     #[test]

@@ -366,7 +366,10 @@ impl Supervisor {
         let (control, manager) = (self.plumbing.control.next_due(), self.manager.next_due());
         let doomed = self.doomed.first().map(|(end, _)| *end);
         let reap = self.reap_due.then_some(now);
-        let due = [restart, locks, stop, bell, flush, violations, control, manager, doomed, reap];
+        let journal = self.journal.next_due();
+        let due = [
+            restart, locks, stop, bell, flush, violations, control, manager, doomed, reap, journal,
+        ];
         let due = due.into_iter().flatten().min();
         let limit = due.map(|due| due.saturating_duration_since(now));
         let read = PollFlags::POLLIN;
@@ -393,12 +396,13 @@ impl Supervisor {
         fds.extend(self.plumbing.control.watch());
         signal::wait(&mut fds, limit).map_err(failed("wait"))?;
         let any = |range: std::ops::Range<usize>| fds[range].iter().any(signal::ready);
+        let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= Instant::now());
         Ok(Heard {
-            report: any(1..keeper_at),
+            report: any(1..keeper_at) || is_due(journal),
             // While the service ends its channel is not waited for, since that may be closed.
             keeper: any(keeper_at..listener_at) || self.stop.is_some(),
             listener: any(listener_at..others_at),
-            control: any(control_at..fds.len()) || control.is_some_and(|due| due <= Instant::now()),
+            control: any(control_at..fds.len()) || is_due(control),
         })
     }
 
