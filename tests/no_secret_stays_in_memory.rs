@@ -25,6 +25,7 @@ use papayachat::wire::cipher::{Opener, REKEY_EVERY, Sealer};
 use papayachat::wire::hex;
 use processes::{all, wait_until};
 use raw_client::{RawClient, read_token};
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use service::{Service, is_root};
 
 /// As much of a secret in one piece counts as the secret. Of a register's 16 bytes, wherever they
@@ -48,9 +49,21 @@ fn main() -> ExitCode {
 
 /// A process with a key in use, or one that has none any more: another one looks into its memory.
 fn hold(what: &str) -> ExitCode {
-    let (mut sealer, mut opener) = directions();
-    wipe_below(); // What this test itself has left of the key.
-    exchange(what, &mut sealer, &mut opener);
+    let (mut sealer, frames) = sealed(if what.ends_with("replaced") { REKEY_EVERY } else { 9 });
+    let mut opener = None;
+    if what.starts_with("sealer") {
+        wipe_below(); // What this test itself has left of the key.
+        last_of_sealer(what, &mut sealer);
+    } else {
+        drop(sealer);
+        opener = Some(an_opener());
+        wipe_below();
+        last_of_opener(what, opener.as_mut().unwrap(), frames);
+        sealer = Sealer::new([0; 32]);
+    }
+    if what == "opener left" {
+        left_by_ring();
+    }
     println!("ready");
     let _ = io::stdin().read(&mut [0]);
     drop(black_box((sealer, opener)));
@@ -58,24 +71,49 @@ fn hold(what: &str) -> ExitCode {
 }
 
 #[inline(never)]
-fn directions() -> (Sealer, Opener) {
-    (Sealer::new(a_key()), Opener::new(a_key()))
+fn sealed(count: u64) -> (Sealer, Vec<Vec<u8>>) {
+    let mut sealer = Sealer::new(a_key());
+    let mut seal = || {
+        let mut frame = vec![b'x'; 26];
+        sealer.seal(&mut frame, 8).unwrap();
+        frame
+    };
+    let frames = (0..count).map(|_| seal()).collect();
+    (sealer, frames)
 }
 
-/// The directions seal and open frames, and then the key is replaced, or they meet an error.
 #[inline(never)]
-fn exchange(what: &str, sealer: &mut Sealer, opener: &mut Opener) {
-    let frames = if what == "replaced" { REKEY_EVERY + 1 } else { 100 };
-    let mut frame = [b'x'; 64];
-    for _ in 0..frames {
-        let length = sealer.seal(&mut frame, 8).unwrap();
-        let (header, text) = frame[..length].split_at_mut(2);
+fn an_opener() -> Opener {
+    Opener::new(a_key())
+}
+
+/// The next frame needs a new key; or an error closes the direction; or it goes on.
+#[inline(never)]
+fn last_of_sealer(what: &str, sealer: &mut Sealer) {
+    let length = if what.ends_with("closed") { 0 } else { 8 };
+    let outcome = sealer.seal(&mut [b'x'; 26], length);
+    assert_eq!(outcome.is_ok(), length > 0);
+}
+
+/// Opens them all, and then the same.
+#[inline(never)]
+fn last_of_opener(what: &str, opener: &mut Opener, frames: Vec<Vec<u8>>) {
+    for mut frame in frames {
+        let (header, text) = frame.split_at_mut(2);
         opener.open([header[0], header[1]], text).unwrap();
     }
-    if what == "closed" {
-        sealer.seal(&mut frame, 0).unwrap_err();
-        opener.open([0, 40], &mut frame[..40]).unwrap_err();
+    if what != "opener" {
+        // Not authentic, with the key that is due: a key that was replaced is gone in any case.
+        opener.open([0, 24], &mut [0; 24]).unwrap_err();
     }
+}
+
+/// What ring leaves if nobody wipes it.
+#[inline(never)]
+fn left_by_ring() {
+    let key = UnboundKey::new(&CHACHA20_POLY1305, &a_key()).map(LessSafeKey::new).unwrap();
+    let nonce = Nonce::assume_unique_for_key([0; 12]);
+    let _tag = key.seal_in_place_separate_tag(nonce, Aad::empty(), &mut [0; 8]).unwrap();
 }
 
 /// Not one that stands in the program's text, or in that of its caller.
@@ -85,7 +123,16 @@ fn a_key() -> [u8; 32] {
 }
 
 fn replaced_keys() -> Result<(), Failed> {
-    for (what, there) in [("in use", true), ("replaced", false), ("closed", false)] {
+    // The first two have it in the heap, the third has left it on the stack.
+    for (what, there) in [
+        ("sealer", true),
+        ("opener", true),
+        ("opener left", true),
+        ("sealer replaced", false),
+        ("opener replaced", false),
+        ("sealer closed", false),
+        ("opener closed", false),
+    ] {
         let mut holder = Command::new(std::env::current_exe()?)
             .env(HOLDER, what)
             .stdin(Stdio::piped())

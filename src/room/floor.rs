@@ -17,8 +17,7 @@ use super::offset::Offset;
 /// How much is read at once.
 const STEP: usize = 64 * 1024;
 
-/// The floor of this log; the beginning if it was never pruned. Moves the file's position, which
-/// nobody here uses.
+/// The floor of this log; the beginning if it was never pruned. Moves the descriptor's position.
 pub(super) fn find(log: &OwnedFd) -> Result<Offset, LogError> {
     if !begins_pruned(log)? {
         return Ok(Offset(0));

@@ -212,7 +212,7 @@ impl Reader {
     /// The lock could not be had, or reading failed.
     pub fn find_floor(self) -> Result<Self, LogError> {
         let floor = self.locked(true, floor::find)?;
-        Ok(self.with_floor(floor))
+        Ok(Self { floor, shown: None, ..self })
     }
 
     /// Where the log begins, as far as this reader knows.
@@ -239,8 +239,9 @@ impl Reader {
     }
 
     /// Leaves its position where the system shows it to others (proc_pid_fdinfo(5), procstat(1)):
-    /// it is right there only as often as this is called. A call to the system is needed only the
-    /// first time, and after a read that ended within a line.
+    /// it is right there only as often as this is called. A call to the system is needed only where
+    /// reading has not moved it along: the first time, after [`Reader::seek`], and after a read that
+    /// ended within a line.
     pub fn show_position(&mut self) {
         if self.shown == Some(self.position) {
             return;
@@ -492,6 +493,10 @@ mod tests {
         assert_eq!(reader.read(&mut buf), Ok(Some((Offset(0), 8))));
         reader.show_position();
         assert_eq!(seen(&reader), 8);
+        // To look for the floor of a pruned log moves the descriptor, and not the reader.
+        fs::write(&path, "\0\0\0\ntwo\nthree\nfour\n").unwrap();
+        let mut reader = reader.find_floor().unwrap();
+        assert_eq!(reader.read(&mut buf), Ok(Some((Offset(8), 6))));
     }
 
     #[test]
@@ -499,6 +504,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let files = open(dir.path()).unwrap();
         let mut reader = Reader::new(files.reader_fds().unwrap(), Offset(5));
+        let error = reader.read(&mut [0; 10]).unwrap_err();
+        assert_eq!(error, LogError::Cut { at: Offset(5), size: Offset(0) });
+        reader.show_position();
         let error = reader.read(&mut [0; 10]).unwrap_err();
         assert_eq!(error, LogError::Cut { at: Offset(5), size: Offset(0) });
         reader.seek(Offset(u64::MAX));

@@ -93,7 +93,9 @@ pub fn wait(fds: &mut [PollFd<'_>], limit: Option<Duration>) -> Result<(), Errno
         Ok(_) if ready == READY_MAX => {
             // With a descriptor ready, ppoll(2) returns without delivering pending signals; one
             // that is always ready would keep them out for ever. Without descriptors it does.
-            let now = Some(TimeSpec::from_duration(Duration::ZERO));
+            // FreeBSD may look for signals only where it would sleep.
+            let moment = Duration::from_nanos(u64::from(cfg!(target_os = "freebsd")));
+            let now = Some(TimeSpec::from_duration(moment));
             let _ = ppoll(&mut [], now, Some(SigSet::empty()));
             Ok(())
         }

@@ -56,8 +56,7 @@ impl Sealer {
     /// frame's length, `HEADER + len + TAG`, which must fit into `buf`. `len` is 1 to
     /// [`MAX_PLAINTEXT`].
     pub fn seal(&mut self, buf: &mut [u8], len: usize) -> Result<usize, CipherError> {
-        let sealed = self.0.next().and_then(|(key, nonce)| seal_with(key, nonce, buf, len));
-        self.0.settle(sealed)
+        self.0.frame(|key, nonce| seal_with(key, nonce, buf, len))
     }
 
     /// How many frames were sealed.
@@ -79,9 +78,7 @@ impl Opener {
         header: [u8; 2],
         ciphertext: &'a mut [u8],
     ) -> Result<&'a mut [u8], CipherError> {
-        let opened =
-            self.0.next().and_then(|(key, nonce)| open_with(key, nonce, header, ciphertext));
-        self.0.settle(opened)
+        self.0.frame(|key, nonce| open_with(key, nonce, header, ciphertext))
     }
 
     /// How many frames were opened.
@@ -115,30 +112,48 @@ impl Direction {
         Self { key: Some(boxed), counter: 0 }
     }
 
-    /// Key and nonce for the next frame.
-    fn next(&mut self) -> Result<(&Key, Nonce), CipherError> {
+    /// Does the next frame's work, and counts the frame or closes the direction.
+    ///
+    /// ring does not wipe what it takes a key into. All that is below this function's own frame, since
+    /// neither this nor what it calls for that is inlined; it is wiped where a key goes.
+    #[inline(never)]
+    fn frame<T>(
+        &mut self,
+        work: impl FnOnce(&Key, Nonce) -> Result<T, CipherError>,
+    ) -> Result<T, CipherError> {
+        let renewed = self.renew();
+        let done = renewed.and_then(|_| {
+            let key = self.key.as_ref().ok_or(CipherError::Poisoned)?;
+            work(key, nonce(self.counter))
+        });
+        match done {
+            Ok(_) => self.counter += 1,
+            Err(_) => self.key = None,
+        }
+        if done.is_err() || renewed == Ok(true) {
+            memory::wipe_below();
+        }
+        done
+    }
+
+    /// Replaces the key where that is due; whether it did.
+    fn renew(&mut self) -> Result<bool, CipherError> {
         let key = self.key.as_mut().ok_or(CipherError::Poisoned)?;
         if self.counter == u64::MAX {
             return Err(CipherError::Exhausted);
         }
-        if self.counter != 0 && self.counter.is_multiple_of(REKEY_EVERY) {
+        let due = self.counter != 0 && self.counter.is_multiple_of(REKEY_EVERY);
+        if due {
             *key = key.next()?;
         }
-        Ok((key, nonce(self.counter)))
+        Ok(due)
     }
+}
 
-    /// Counts a good frame, or closes the direction.
-    fn settle<T>(&mut self, result: Result<T, CipherError>) -> Result<T, CipherError> {
-        match result {
-            Ok(value) => {
-                self.counter += 1;
-                Ok(value)
-            }
-            Err(error) => {
-                self.key = None;
-                Err(error)
-            }
-        }
+impl Drop for Direction {
+    fn drop(&mut self) {
+        self.key = None;
+        memory::wipe_below();
     }
 }
 
@@ -150,9 +165,7 @@ impl fmt::Display for Direction {
 }
 
 /// A key, which stays at its place in the heap when it is moved, and is wiped there when it is
-/// dropped, which includes being replaced. ring does not wipe what it takes a key into: that is made
-/// for one frame only, by functions that are not inlined, so that it stands below the frame of
-/// whoever drops the key, and that part of the stack is wiped then.
+/// dropped, which includes being replaced. ring has it for one frame at a time.
 struct Key(Box<Zeroizing<[u8; 32]>>);
 
 impl Key {
@@ -170,12 +183,6 @@ impl Key {
             .seal_in_place_separate_tag(nonce(u64::MAX), Aad::empty(), &mut next[..])
             .map_err(|_| CipherError::Length)?;
         Ok(Self(next))
-    }
-}
-
-impl Drop for Key {
-    fn drop(&mut self) {
-        memory::wipe_below();
     }
 }
 

@@ -67,7 +67,7 @@ mod rules {
         allow(
             "pread64",
             &[fd(&[LOG])],
-            "the log's beginning, and the records after one that it did not read to its end",
+            "the log's beginning, and the records as long as it has not caught up",
         ),
         allow(
             "lseek",
