@@ -377,19 +377,18 @@ pub(super) fn read_at(log: &impl AsFd, buf: &mut [u8], at: Offset) -> Result<usi
 /// signal can cut the call short (read(2)): SEND has all of its own blocked.
 fn read_once(log: &impl AsFd, buf: &mut [u8], at: Offset) -> Result<usize, LogError> {
     let Ok(from) = i64::try_from(at.0) else { return Ok(0) };
-    loop {
-        match nix::sys::uio::pread(log, &mut *buf, from) {
-            // A regular file is read without waiting: nothing to give up.
-            Err(Errno::EINTR) => {}
-            read => return read.map_err(|errno| call("read", LOG, errno)),
-        }
-    }
+    repeated(|| nix::sys::uio::pread(log, &mut *buf, from))
 }
 
 /// The same where the descriptor stands.
 fn read_on(log: &impl AsFd, buf: &mut [u8]) -> Result<usize, LogError> {
+    repeated(|| nix::unistd::read(log, &mut *buf))
+}
+
+/// A regular file is read without waiting: nothing to give up when a signal comes.
+fn repeated(mut read: impl FnMut() -> nix::Result<usize>) -> Result<usize, LogError> {
     loop {
-        match nix::unistd::read(log, &mut *buf) {
+        match read() {
             Err(Errno::EINTR) => {}
             read => return read.map_err(|errno| call("read", LOG, errno)),
         }
