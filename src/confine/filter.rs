@@ -3,13 +3,14 @@
 //! The backend loads a role's; `proof` loads the same, and worse ones, to see what they do. Those of
 //! RECV and SEND are compiled by the launcher, once for all clients, and handed over as bytes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
     SeccompFilter, SeccompRule, TargetArch, apply_filter, sock_filter,
 };
 
+use self::SeccompCmpOp::{Eq, Ge, Le, MaskedEq};
 use super::policy::{Answer, Arg, Rule, Test, calls};
 
 /// The most instructions that the kernel takes (BPF_MAXINSNS, linux/bpf_common.h).
@@ -106,25 +107,41 @@ type Alternatives = BTreeMap<i64, Vec<Vec<SeccompCondition>>>;
 fn alternatives<'a>(
     rules: impl Iterator<Item = &'a &'a Rule>,
 ) -> Result<Alternatives, BackendError> {
-    let mut calls = Alternatives::new();
-    let mut unconditional = BTreeSet::new();
+    // By system call: what its rules ask, and the values of the first argument. Rules that differ in
+    // these alone are one, with the values of all.
+    let mut ways = BTreeMap::<i64, Vec<(&[Arg], Vec<i32>)>>::new();
     for rule in rules {
         // A call that this processor lacks needs no rule; a test knows that no name is unknown.
         let Some(calls::Number::Is(number)) = calls::number(rule.call) else { continue };
-        if rule.args.is_empty() {
-            unconditional.insert(number);
-        }
-        let known = calls.entry(number).or_default();
-        for chain in expand(rule.args)? {
-            if !known.contains(&chain) {
-                known.push(chain);
-            }
+        let known = ways.entry(number).or_default();
+        let values = first_values(rule.args).unwrap_or_default();
+        match known.iter_mut().find(|(args, _)| differ_in_first_values(args, rule.args)) {
+            Some((_, all)) => all.extend(values),
+            None => known.push((rule.args, values.to_vec())),
         }
     }
-    for number in unconditional {
-        calls.insert(number, Vec::new());
+    let chains = |ways: Vec<(&[Arg], Vec<i32>)>| {
+        if ways.iter().any(|(args, _)| args.is_empty()) {
+            return Ok(Vec::new());
+        }
+        let chains = ways.iter().map(|(args, values)| expand(args, values));
+        Ok(chains.collect::<Result<Vec<_>, _>>()?.concat())
+    };
+    ways.into_iter().map(|(number, ways)| Ok((number, chains(ways)?))).collect()
+}
+
+/// The values of the first argument, if it is such a choice.
+fn first_values(args: &[Arg]) -> Option<&'static [i32]> {
+    match args.first()?.test {
+        Test::Int(values) => Some(values),
+        _ => None,
     }
-    Ok(calls)
+}
+
+/// Whether two rules of one call differ in the first argument's values at most.
+fn differ_in_first_values(a: &[Arg], b: &[Arg]) -> bool {
+    let choices = first_values(a).is_some() && first_values(b).is_some();
+    a == b || choices && a[0].index == b[0].index && a[1..] == b[1..]
 }
 
 fn assemble(
@@ -143,11 +160,15 @@ fn assemble(
     SeccompFilter::new(rules, otherwise, matched, arch)?.try_into()
 }
 
-/// A filter's rule is a conjunction, so a choice of values becomes one rule a value.
-fn expand(args: &[Arg]) -> Result<Vec<Vec<SeccompCondition>>, BackendError> {
+/// A filter's rule is a conjunction, so a choice of values becomes one rule a choice. `first`: the
+/// values of the first argument, if it is a choice of values.
+fn expand(args: &[Arg], first: &[i32]) -> Result<Vec<Vec<SeccompCondition>>, BackendError> {
     let mut chains = vec![Vec::new()];
-    for arg in args {
-        let choices = conditions(arg)?;
+    for (i, arg) in args.iter().enumerate() {
+        let choices = match arg.test {
+            Test::Int(_) if i == 0 => one_of(arg.index, first)?,
+            _ => conditions(arg)?,
+        };
         chains = chains
             .iter()
             .flat_map(|chain| choices.iter().map(move |choice| [&chain[..], choice].concat()))
@@ -156,18 +177,75 @@ fn expand(args: &[Arg]) -> Result<Vec<Vec<SeccompCondition>>, BackendError> {
     Ok(chains)
 }
 
+/// Some of the values of a list, which one conjunction allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Choice {
+    /// One.
+    Value(i32),
+    /// This one, and the one that differs from it in this bit.
+    Pair(i32, i32),
+    /// All from the first to the last.
+    Run(i32, i32),
+}
+
+/// The values in as few choices as are easily found. A filter goes through them one after another at
+/// each call, and those of two arguments are multiplied.
+fn gather(values: &[i32]) -> Vec<Choice> {
+    // In the order in which the kernel compares them, which knows no sign.
+    let mut left: Vec<u32> = values.iter().map(|value| *value as u32).collect();
+    left.sort_unstable();
+    left.dedup();
+    let mut choices = Vec::new();
+    while let Some((&first, rest)) = left.split_first() {
+        let run = left.iter().zip(first..=u32::MAX).take_while(|(value, next)| *value == next);
+        let pair = rest.iter().position(|value| (value ^ first).is_power_of_two());
+        match (run.count(), pair) {
+            (run, Some(at)) if run < 3 => {
+                let other = left.remove(at + 1);
+                choices.push(Choice::Pair(first as i32, (other ^ first) as i32));
+                left.remove(0);
+            }
+            (run @ 2.., _) => {
+                choices.push(Choice::Run(first as i32, left[run - 1] as i32));
+                left.drain(..run);
+            }
+            _ => {
+                choices.push(Choice::Value(first as i32));
+                left.remove(0);
+            }
+        }
+    }
+    choices
+}
+
+/// A condition on an `int`. Through u32: a negative one must not be extended to 64 bits.
+fn int(index: u8, op: SeccompCmpOp, value: i32) -> Result<SeccompCondition, BackendError> {
+    SeccompCondition::new(index, SeccompCmpArgLen::Dword, op, u64::from(value as u32))
+}
+
+/// That an `int` is one of these, as choices.
+fn one_of(index: u8, values: &[i32]) -> Result<Vec<Vec<SeccompCondition>>, BackendError> {
+    let choice = |choice| match choice {
+        Choice::Value(value) => Ok(vec![int(index, Eq, value)?]),
+        Choice::Pair(value, bit) => Ok(vec![int(index, without(bit), value & !bit)?]),
+        Choice::Run(first, last) => Ok(vec![int(index, Ge, first)?, int(index, Le, last)?]),
+    };
+    gather(values).into_iter().map(choice).collect()
+}
+
+/// A comparison that does not look at these bits of an `int`.
+fn without(bits: i32) -> SeccompCmpOp {
+    MaskedEq(u64::from(!bits as u32))
+}
+
 /// The choices that an argument's test leaves, each a conjunction.
 fn conditions(arg: &Arg) -> Result<Vec<Vec<SeccompCondition>>, BackendError> {
-    use SeccompCmpOp::{Eq, Ge, Le, MaskedEq};
-    // Through u32: a negative int must not be extended to 64 bits.
-    let bits = |value: i32| u64::from(value as u32);
-    let int =
-        |op, value| SeccompCondition::new(arg.index, SeccompCmpArgLen::Dword, op, bits(value));
+    let int = |op, value| int(arg.index, op, value);
     let long = |op, value| SeccompCondition::new(arg.index, SeccompCmpArgLen::Qword, op, value);
     match arg.test {
-        Test::Int(values) => values.iter().map(|value| Ok(vec![int(Eq, *value)?])).collect(),
+        Test::Int(values) => one_of(arg.index, values),
         Test::IntRange(first, last) => Ok(vec![vec![int(Ge, first)?, int(Le, last)?]]),
-        Test::IntWithout(mask) => Ok(vec![vec![int(MaskedEq(bits(mask)), 0)?]]),
+        Test::IntWithout(mask) => Ok(vec![vec![int(without(!mask), 0)?]]),
         Test::Long(values) => values.iter().map(|value| Ok(vec![long(Eq, *value)?])).collect(),
         Test::LongWithout(mask) => Ok(vec![vec![long(MaskedEq(mask), 0)?]]),
     }
@@ -214,10 +292,169 @@ mod tests {
         assert!(Filter::from_bytes(&[0; 16]).unwrap().load().is_err());
     }
 
+    /// What a program says to a call, as the kernel runs it.
+    fn answer(program: &BpfProgram, number: i64, args: &[u64; 6]) -> u32 {
+        const LD_ABS: u16 = 0x20;
+        const AND: u16 = 0x54;
+        const RET: u16 = 0x06;
+        const ARCH: u32 = if cfg!(target_arch = "x86_64") { 0xc000_003e } else { 0xc000_00b7 };
+        // struct seccomp_data, linux/seccomp.h.
+        let mut data = vec![number as u32, ARCH, 0, 0];
+        data.extend(args.iter().flat_map(|arg| [*arg as u32, (arg >> 32) as u32]));
+        let (mut at, mut a) = (0, 0u32);
+        loop {
+            let sock_filter { code, jt, jf, k } = program[at];
+            at += 1;
+            // linux/bpf_common.h: BPF_JMP with BPF_JA, BPF_JEQ, BPF_JGT, BPF_JGE.
+            let holds = match code {
+                RET => return k,
+                LD_ABS => {
+                    a = data[k as usize / 4];
+                    continue;
+                }
+                AND => {
+                    a &= k;
+                    continue;
+                }
+                0x05 => {
+                    at += k as usize;
+                    continue;
+                }
+                0x15 => a == k,
+                0x25 => a > k,
+                0x35 => a >= k,
+                _ => panic!("{code:#x}"),
+            };
+            at += usize::from(if holds { jt } else { jf });
+        }
+    }
+
+    fn fulfils(test: Test, value: u64) -> bool {
+        let int = value as u32 as i32;
+        match test {
+            Test::Int(values) => values.contains(&int),
+            Test::IntRange(first, last) => (first..=last).contains(&int),
+            Test::IntWithout(mask) => int & mask == 0,
+            Test::Long(values) => values.contains(&value),
+            Test::LongWithout(mask) => value & mask == 0,
+        }
+    }
+
+    /// Values at which a test might be wrong.
+    fn probes(test: Test) -> Vec<u64> {
+        let near = match test {
+            Test::Int(values) => values.iter().map(|value| *value as u32 as u64).collect(),
+            Test::IntRange(first, last) => vec![first as u64, last as u64],
+            Test::IntWithout(mask) => vec![mask as u32 as u64],
+            Test::Long(values) => values.to_vec(),
+            Test::LongWithout(mask) => vec![mask],
+        };
+        let bits = (0..32).map(|bit| 1 << bit);
+        let near =
+            near.iter().flat_map(|v| [v.wrapping_sub(1), *v, v.wrapping_add(1), v | 1 << 32]);
+        near.chain(bits).chain([0, u32::MAX.into(), u64::MAX]).collect()
+    }
+
+    #[test]
+    fn a_filter_lets_through_what_the_rules_say_and_nothing_else() {
+        for role in Role::ALL {
+            let rules = policy::rules(role);
+            let main = Filter::compile(&rules).unwrap().main;
+            let let_through = |number, args: &_| answer(&main, number, args) == 0x7fff_0000;
+            let mut tried = 0;
+            for number in 0..600 {
+                let of = |rule: &&&Rule| matches!(calls::number(rule.call), Some(calls::Number::Is(n)) if n == number);
+                let ways: Vec<&[Arg]> = rules.iter().filter(of).map(|rule| rule.args).collect();
+                // Around each way, with one or two of its arguments anything else.
+                let all: Vec<Arg> = ways.concat();
+                let mut calls = vec![[0; 6], [u64::MAX; 6]];
+                for way in &ways {
+                    let mut good = vec![[0; 6]];
+                    for arg in *way {
+                        let mut values = probes(arg.test);
+                        values.retain(|value| fulfils(arg.test, *value));
+                        values.truncate(8);
+                        good = (good.iter())
+                            .flat_map(|call| {
+                                values.iter().map(|value| {
+                                    let mut call = *call;
+                                    call[usize::from(arg.index)] = *value;
+                                    call
+                                })
+                            })
+                            .collect();
+                    }
+                    for arg in &all {
+                        for value in probes(arg.test) {
+                            calls.extend(good.iter().map(|call| {
+                                let mut call = *call;
+                                call[usize::from(arg.index)] = value;
+                                call
+                            }));
+                        }
+                    }
+                    calls.extend(good);
+                }
+                calls.sort_unstable();
+                calls.dedup();
+                for call in &calls {
+                    let wanted = ways.iter().any(|way| {
+                        way.iter().all(|arg| fulfils(arg.test, call[usize::from(arg.index)]))
+                    });
+                    assert_eq!(let_through(number, call), wanted, "{role}: {number} {call:x?}");
+                }
+                tried += calls.len();
+            }
+            assert!(tried > 2000, "{role}: {tried}");
+        }
+    }
+
+    #[test]
+    fn gathered_values_are_those_of_the_list_and_no_others() {
+        let exactly = |values: &[i32]| {
+            let choices = gather(values);
+            let mut allowed = Vec::new();
+            for choice in &choices {
+                match *choice {
+                    Choice::Value(value) => allowed.push(value),
+                    Choice::Pair(value, bit) => {
+                        assert_eq!(bit.count_ones(), 1, "{values:?}: {choices:?}");
+                        allowed.extend([value, value ^ bit]);
+                    }
+                    Choice::Run(first, last) => {
+                        allowed.extend((first as u32..=last as u32).map(|value| value as i32));
+                    }
+                }
+            }
+            allowed.sort_unstable();
+            let mut wanted = values.to_vec();
+            wanted.sort_unstable();
+            wanted.dedup();
+            assert_eq!(allowed, wanted, "{choices:?}");
+            choices.len()
+        };
+        assert_eq!(exactly(&[]), 0);
+        assert_eq!(exactly(&[7]), 1);
+        assert_eq!(exactly(&[8, 2]), 2);
+        assert_eq!(exactly(&[0, 1]), 1);
+        assert_eq!(exactly(&[1, 2]), 1);
+        assert_eq!(exactly(&[8, 4, 5, 7, 6]), 1);
+        assert_eq!(exactly(&[0, 1, 3, 9, 10]), 3);
+        assert_eq!(exactly(&[-1, -2, -3, 1]), 2);
+        assert_eq!(exactly(&[-1, i32::MAX, i32::MIN, 0, i32::MIN]), 2);
+        for role in Role::ALL {
+            for arg in policy::rules(role).iter().flat_map(|rule| rule.args) {
+                if let Test::Int(values) = arg.test {
+                    assert!(exactly(values) > 0, "{role}: {}", arg.name);
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_choice_in_two_arguments_becomes_every_pair() {
-        const PAIR: &[Arg] = &[policy::fd(&[4, 6]), policy::int(1, "op", &[1, 2, 8])];
-        let chains = expand(PAIR).unwrap();
+        const PAIR: &[Arg] = &[policy::fd(&[4, 7]), policy::int(1, "op", &[1, 4, 8])];
+        let chains = expand(PAIR, &[4, 7]).unwrap();
         assert_eq!(chains.len(), 6);
         assert!(chains.iter().all(|chain| chain.len() == 2));
     }
