@@ -195,9 +195,8 @@ impl Batch {
     /// record that must fit).
     pub fn with_capacity(bytes: usize) -> Self {
         let capacity = TORN_MARK.len() + bytes;
-        let mut buffer = Vec::with_capacity(capacity);
-        buffer.extend_from_slice(TORN_MARK);
-        Self { buffer, capacity, records: 0 }
+        // Its memory is touched when there is something to say: many clients never say anything.
+        Self { buffer: Vec::with_capacity(capacity), capacity, records: 0 }
     }
 
     /// Adds one record.
@@ -211,6 +210,9 @@ impl Batch {
         kind: Kind,
         text: Option<&str>,
     ) -> Result<(), Full> {
+        if self.buffer.is_empty() {
+            self.buffer.extend_from_slice(TORN_MARK);
+        }
         let before = self.buffer.len();
         match self.encode(id, from, &kind, text) {
             Ok(()) => {
@@ -271,12 +273,12 @@ impl Batch {
 
     /// The encoded records.
     pub fn bytes(&self) -> &[u8] {
-        &self.buffer[TORN_MARK.len()..]
+        self.buffer.get(TORN_MARK.len()..).unwrap_or_default()
     }
 
     /// [`TORN_MARK`] and the encoded records.
     pub fn bytes_behind_mark(&self) -> &[u8] {
-        &self.buffer
+        if self.buffer.is_empty() { TORN_MARK } else { &self.buffer }
     }
 
     /// Forgets the records, keeps the memory.

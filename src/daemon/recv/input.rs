@@ -51,11 +51,30 @@ impl Input {
         self.sealed_length < self.sealed.len()
     }
 
-    /// Wipes everything, the key included, in a process that must not have it.
+    /// Wipes everything, the key included, in a process that must not have it. There is no room for
+    /// anything afterwards.
     pub fn forget(&mut self) {
         self.opener = Opener::new([0; 32]);
         self.wipe();
+        (self.sealed, self.plain) = (Vec::new(), Vec::new());
+        (self.sealed_used, self.plain_used) = (0, 0);
         (self.sealed_length, self.plain_start, self.plain_length) = (0, 0, 0);
+    }
+
+    /// Takes fresh buffers where nothing waits in the old ones: what was used of them, as for the
+    /// hello, is memory that who only listens does not need again.
+    pub fn give_back(&mut self) {
+        self.compact();
+        if self.plain_length == 0 {
+            wipe(&mut self.plain[..self.plain_used]);
+            self.plain = vec![0; self.plain.len()];
+            self.plain_used = 0;
+        }
+        if self.sealed_length == 0 {
+            wipe(&mut self.sealed[..self.sealed_used]);
+            self.sealed = vec![0; self.sealed.len()];
+            self.sealed_used = 0;
+        }
     }
 
     fn wipe(&mut self) {
@@ -181,6 +200,49 @@ mod tests {
         let mut input = Input::new(Opener::new([1; 32]), 100);
         feed(&mut input, &[0, 3, 1, 2, 3]);
         assert_eq!(input.unseal(), Err(InputError::Frame));
+    }
+
+    #[test]
+    fn what_waits_is_kept_when_the_rest_is_given_back_and_nothing_when_all_is_forgotten() {
+        let (mut sealer, mut input) = (Sealer::new([1; 32]), Input::new(Opener::new([1; 32]), 100));
+        let sizes = (input.sealed.len(), input.plain.len());
+        let mut bytes = frame(
+            &mut sealer,
+            b"hello
+first
+sec",
+        );
+        let next = frame(
+            &mut sealer,
+            b"ond
+",
+        );
+        let (begun, rest) = next.split_at(5);
+        bytes.extend(begun);
+        feed(&mut input, &bytes);
+        assert_eq!(input.unseal(), Ok(true));
+        assert_eq!(input.line(), Ok(Some(&b"hello"[..])));
+        input.give_back();
+        assert_eq!(input.line(), Ok(Some(&b"first"[..])));
+        assert_eq!(input.line(), Ok(None));
+        input.give_back();
+        feed(&mut input, rest);
+        assert_eq!(input.unseal(), Ok(true));
+        assert_eq!(input.line(), Ok(Some(&b"second"[..])));
+        input.give_back();
+        assert_eq!((input.sealed_used, input.plain_used), (0, 0));
+        assert_eq!(sizes, (input.sealed.len(), input.plain.len()));
+        let sealed = frame(
+            &mut sealer,
+            b"third
+",
+        );
+        feed(&mut input, &sealed);
+        assert_eq!(input.unseal(), Ok(true));
+        assert_eq!(input.line(), Ok(Some(&b"third"[..])));
+        input.forget();
+        assert!(!input.has_space() && input.sealed.capacity() + input.plain.capacity() == 0);
+        assert_eq!((input.unseal(), input.line()), (Ok(false), Ok(None)));
     }
 
     #[test]

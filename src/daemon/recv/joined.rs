@@ -122,6 +122,7 @@ impl Member {
         let process = send_process.descriptor().map(|fd| (fd, policy::rights::PROCESS));
         context.held = process.as_slice();
         confine::enter_with(Confined::RecvJoined, &context, joined).map_err(StartError::from)?;
+        input.give_back();
         let settings = &recv.settings;
         let capacity = BATCH_BYTES.max(max_line(settings.message_bytes));
         Ok(Self {
