@@ -235,13 +235,15 @@ impl Batch {
     ) -> io::Result<()> {
         let mut out = Bounded { buffer: &mut self.buffer, capacity: self.capacity };
         out.write_all(STAMP_BLANK)?;
-        let pairs =
-            [("id", id), ("from", Some(from.as_str())), ("kind", kind.as_str()), ("text", text)];
+        let pairs: [(&[u8], _); 4] = [
+            (b",\"id\":", id),
+            (b",\"from\":", Some(from.as_str())),
+            (b",\"kind\":", kind.as_str()),
+            (b",\"text\":", text),
+        ];
         for (key, value) in pairs {
             if let Some(value) = value {
-                for part in [",\"", key, "\":"] {
-                    out.write_all(part.as_bytes())?;
-                }
+                out.write_all(key)?;
                 serde_json::to_writer(&mut out, value)?;
             }
         }
