@@ -44,22 +44,30 @@ fn give_back_stack() {
     const DEPTH: usize = 64 << 10;
     /// Nearer than this to the stack's top there is nothing but the stack.
     const NEAR: usize = 1 << 20;
+    /// Left for madvise(2), which is called from here and has next to nothing on the stack.
+    const MARGIN: usize = 512;
 
-    let here = 0u8;
-    let here = std::ptr::from_ref(std::hint::black_box(&here));
     let Ok(Some(page)) = sysconf(SysconfVar::PAGE_SIZE) else { return };
     let (Ok(page), Some(top)) = (usize::try_from(page), super::title::stack_top()) else { return };
-    if top.wrapping_sub(here.addr()) > NEAR {
+    let below = below_the_callers_frame();
+    if top.wrapping_sub(below.addr()) > NEAR {
         return;
     }
-    // A page lies between, for what is called from here; it was wiped where pages have 4 KiB.
-    let end = (here.addr() - page) / page * page;
-    let first = here.with_addr(end - DEPTH / page * page).cast_mut();
-    // SAFETY: `here` is less than 1 MiB below the top of the stack that the kernel made, and the
+    let end = (below.addr() - MARGIN) / page * page;
+    let first = below.with_addr(end - DEPTH / page * page).cast_mut();
+    // SAFETY: `below` is less than 1 MiB below the top of the stack that the kernel made, and the
     // kernel puts no mapping into the 128 MiB below that top (mmap_base; nothing here asks for a
     // place of its own, MAP_FIXED). So the range is of this stack or of nothing, which is ENOMEM. It
-    // ends a page below this function's frame, and there is one thread: nobody's frame is in it.
+    // ends below this function's frame, and there is one thread: nobody's frame is in it.
     let _ = unsafe { libc::madvise(first.cast(), end - first.addr(), libc::MADV_DONTNEED) };
+}
+
+/// An address in the frame of a call, and so below all of its caller's frame.
+#[cfg(target_os = "linux")]
+#[inline(never)]
+fn below_the_callers_frame() -> *const u8 {
+    let here = 0u8;
+    std::hint::black_box(std::ptr::from_ref(&here))
 }
 
 /// Wipes bytes that were secret, so that the compiler cannot leave it out: explicit_bzero(3). The
