@@ -83,6 +83,29 @@ fn sigterm_does_not_wait_for_clients_that_do_not_read() {
 }
 
 #[test]
+fn a_crowd_is_told_in_groups_and_one_that_is_stuck_keeps_nobody() {
+    let limits =
+        "[limits]\nclients = 200\nper_source = 200\nsessions = 200\nstartups = \"200:30:400\"";
+    let mut service = Service::start(limits);
+    let token = read_token(&service.token("alice", &[]));
+    let mut clients: Vec<RawClient> =
+        (1..=140).map(|session| RawClient::join(service.port, &token, session).0).collect();
+    let processes = all(&service);
+    assert!(processes.len() > 280, "{}", processes.len());
+    // The oldest, and so of the first group: it can neither say goodbye nor end.
+    let address = clients[0].stream.local_addr().unwrap();
+    titled(&service, &format!("papayad: recv alice {address}")).signal(Signal::SIGSTOP);
+    service.signal(Signal::SIGTERM);
+    service.wait_for_line("140 clients are told in groups of 64");
+    for client in &mut clients[1..] {
+        told(client, ByeReason::Shutdown, true);
+    }
+    assert_eq!(wait_child(&mut service.launcher).code(), Some(Exit::Ok as i32));
+    processes.iter().for_each(processes::Process::wait_gone);
+    clients[0].events_to_end();
+}
+
+#[test]
 fn a_service_that_waits_for_its_end_sleeps_also_if_its_listener_had_crashed() {
     let mut service = Service::start("");
     let token = read_token(&service.token("alice", &[]));

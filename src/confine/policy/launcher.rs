@@ -36,7 +36,7 @@ mod rules {
             "kill",
             &[
                 Arg { index: 0, name: "pid", test: Test::IntRange(2, i32::MAX) },
-                int(1, "signal", &[SIGKILL]),
+                int(1, "signal", &[SIGKILL, SIGTERM]),
             ],
             "ends one worker; never a group",
         ),

@@ -45,8 +45,13 @@ use crate::sys::{self, signal};
 use crate::wire::event::ByeReason;
 
 /// How long clients have to be told goodbye before the rest is killed. The service is to be gone
-/// within two seconds.
+/// within two seconds, or, with a crowd, two seconds after the last group was told.
 const GOODBYE: Duration = Duration::from_millis(1500);
+/// Clients whose processes are told to end at once. Each frees its filters as it ends, and thousands
+/// together keep a kernel's own workers waiting for each other (docs/admin.md, "Many clients").
+const GROUP: usize = 64;
+/// The next of them are told when those before are gone, or after this time.
+const GROUP_PATIENCE: Duration = Duration::from_millis(50);
 /// How long those who are killed then may take to be gone: no longer than the kernel takes.
 const LAST_KILLS: Duration = Duration::from_millis(300);
 /// The pause before a crashed listener is started again, at first and at most.
@@ -96,6 +101,15 @@ enum Then {
     Closed,
     /// It was told to close the door, and the door was opened again before it had: another.
     Reopened,
+}
+
+/// The end of the service, once it has begun.
+struct Stop {
+    /// As long as a crowd is told in groups: the last worker who was told. The others are not yet.
+    told: Option<WorkerId>,
+    /// When the next group is told, or whoever is left is killed.
+    until: Instant,
+    outcome: Result<(), Failure>,
 }
 
 /// Who has something to say, besides the bell.
@@ -148,8 +162,8 @@ pub struct Supervisor {
     /// Since when the log has not been append-only, by root's own hand.
     unsealed_since: Option<Timestamp>,
     began: Instant,
-    /// Once the service has to end: until when, and with what.
-    stop: Option<(Instant, Result<(), Failure>)>,
+    /// Once the service has to end.
+    stop: Option<Stop>,
 }
 
 impl Supervisor {
@@ -337,7 +351,7 @@ impl Supervisor {
             // It does this before it sees that its channel is closed.
             let _ = self.keeper.channel.send(&ToKeeper::Flush, &[]);
         }
-        let outcome = self.stop.take().map_or(Ok(()), |(_, outcome)| outcome);
+        let outcome = self.stop.take().map_or(Ok(()), |stop| stop.outcome);
         match &outcome {
             Ok(()) => self.log(Severity::Notice, "stopped"),
             Err(failure) => self.log(Severity::Error, &failure.message),
@@ -359,7 +373,7 @@ impl Supervisor {
         let locks = if self.workers.is_empty() { None } else { self.locks.next_due() };
         // Once that is over, what is left to wait for is the end of those who were killed.
         let stop = self.stop.as_ref();
-        let stop = stop.map(|(end, _)| if *end > now { *end } else { *end + LAST_KILLS });
+        let stop = stop.map(|s| if s.until > now { s.until } else { s.until + LAST_KILLS });
         let bell = self.bell.due(now);
         let flush = self.flush.next_due();
         let violations = self.violations.next_due();
@@ -609,21 +623,54 @@ impl Supervisor {
         self.log(Severity::Notice, "stopping");
         let why = outcome.as_ref().err().map_or("stopping", |failure| failure.message.as_str());
         self.manager.stopping(why);
-        self.stop = Some((Instant::now() + GOODBYE, outcome));
         if let Door::Restarting(_) = self.door {
             self.door = Door::Closed;
         }
-        // RECV and SEND tell their clients that they may come back; the listener closes the door.
-        let _ = kill(Pid::from_raw(0), Signal::SIGTERM);
+        let mut stop = Stop { told: None, until: Instant::now(), outcome };
+        if self.workers.len() > GROUP {
+            let text = format!("{} clients are told in groups of {GROUP}", self.workers.len());
+            self.log(Severity::Notice, &text);
+            // Nobody yet: numbers begin with 1.
+            stop.told = Some(WorkerId(0));
+            if let Some(listener) = self.door.listener() {
+                let _ = kill(listener.pid, Signal::SIGTERM);
+            }
+        } else {
+            tell_all(&mut stop);
+        }
+        self.stop = Some(stop);
+    }
+
+    /// Tells the next group of a crowd, or all once those who were not told are no more than one.
+    fn tell_group(&mut self) {
+        let Some(stop) = &mut self.stop else { return };
+        let Some(last) = stop.told else { return };
+        let now = Instant::now();
+        let oldest = self.workers.iter().next();
+        if oldest.is_some_and(|(id, _)| id <= last) && now < stop.until {
+            return;
+        }
+        let untold: Vec<(WorkerId, Pid)> =
+            self.workers.iter().map(|(id, w)| (id, w.pid)).filter(|(id, _)| *id > last).collect();
+        if untold.len() <= GROUP {
+            return tell_all(stop);
+        }
+        for (id, pid) in &untold[..GROUP] {
+            // An own child that was not reaped yet: the number cannot be somebody else's.
+            let _ = kill(*pid, Signal::SIGTERM);
+            stop.told = Some(*id);
+        }
+        stop.until = now + GROUP_PATIENCE;
     }
 
     /// Whether the service may end now; when the time is over, whoever is left is killed. What an
     /// attacker made of a worker is handed over only when that has ended, and must not be left
     /// behind.
     fn is_over(&mut self) -> bool {
-        let Some((end, _)) = self.stop else { return false };
+        self.tell_group();
+        let Some(Stop { told: None, until, .. }) = self.stop else { return false };
         let now = Instant::now();
-        let late = end <= now;
+        let late = until <= now;
         if late {
             let pids: Vec<Pid> = self.workers.iter().map(|(_, w)| w.pid).collect();
             for pid in pids {
@@ -632,7 +679,7 @@ impl Supervisor {
         }
         let door_closed = late || self.door.listener().is_none();
         let all_gone = self.sweep() == 0 && self.workers.is_empty() && door_closed;
-        all_gone || end + LAST_KILLS <= now
+        all_gone || until + LAST_KILLS <= now
     }
 
     /// Kills this worker if it is still there after this time.
@@ -664,6 +711,13 @@ impl Supervisor {
             let _ = kill(pid, Signal::SIGKILL);
         }
     }
+}
+
+/// RECV and SEND tell their clients that they may come back; the listener closes the door.
+fn tell_all(stop: &mut Stop) {
+    stop.told = None;
+    stop.until = Instant::now() + GOODBYE;
+    let _ = kill(Pid::from_raw(0), Signal::SIGTERM);
 }
 
 /// How a process ended, in words.
