@@ -22,6 +22,8 @@ use measure::{Cgroup, Latencies};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use serde_json::json;
 
+/// So many join at once where there are more than a thousand.
+const JOINERS: usize = 4;
 /// After the last message was sent, the others may take this long to come.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -50,25 +52,33 @@ fn main() -> ExitCode {
     let group = Cgroup::new(rest.first().map(String::as_str));
     let before = group.cpu();
     let empty = group.memory();
-    let mut clients = Vec::new();
-    let mut ticket = None;
-    let mut first = 0.0;
-    for number in 0..count {
-        let Joined { client, ticket: given } =
-            Client::join(protocol, address, token, number, ticket.as_deref());
-        clients.push(client);
-        ticket = ticket.or(given);
-        if number == 0 {
-            group.settle();
-            first = group.cpu() - before;
+    let began = Instant::now();
+    let Joined { client, ticket } = Client::join(protocol, address, token, 0, None);
+    let mut clients = Crowd(vec![client]);
+    group.settle();
+    let first = group.cpu() - before;
+    let joiners = if count > 1000 { JOINERS } else { 1 };
+    let join = |joiner: usize| {
+        let mut joined = Crowd(Vec::new());
+        for number in (1 + joiner..count).step_by(joiners) {
+            joined.0.push(Client::join(protocol, address, token, number, ticket.as_deref()).client);
         }
-    }
+        joined
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..joiners).map(|j| scope.spawn(move || join(j))).collect();
+        for thread in threads {
+            clients.0.append(&mut thread.join().expect("all join").0);
+        }
+    });
+    let seconds = began.elapsed().as_secs_f64();
     group.settle();
     let joined = group.cpu();
     let full = group.memory();
     let mut result = json!({
         "protocol": protocol, "clients": count, "mode": mode, "rate": plan.rate, "bytes": number(bytes),
         "first_join_ms": first / 1e6,
+        "join_seconds": seconds,
         "join_ms": (joined - before - first) / 1e6 / (count.max(2) - 1) as f64,
         "memory_kb_per_client": (full - empty) / 1024.0 / count as f64,
     });
@@ -77,8 +87,7 @@ fn main() -> ExitCode {
         let _ = std::io::stdin().lock().lines().next();
         return ExitCode::SUCCESS;
     }
-    let Some(run) = talk(&mut clients, &plan, &group) else { return ExitCode::FAILURE };
-    leave(clients);
+    let Some(run) = talk(&mut clients.0, &plan, &group) else { return ExitCode::FAILURE };
     for (key, value) in run.as_object().expect("an object") {
         result[key] = value.clone();
     }
@@ -86,11 +95,15 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// A few at a time, as docs/admin.md advises for many (see "Many clients").
-fn leave(mut clients: Vec<Client>) {
-    while !clients.is_empty() {
-        clients.truncate(clients.len().saturating_sub(32));
-        std::thread::sleep(Duration::from_millis(50));
+/// Clients that leave a few at a time, whatever happens: see docs/admin.md, "Many clients".
+struct Crowd(Vec<Client>);
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        while !self.0.is_empty() {
+            self.0.truncate(self.0.len().saturating_sub(32));
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 }
 
@@ -180,6 +193,6 @@ fn talk(clients: &mut [Client], plan: &Plan, group: &Cgroup) -> Option<serde_jso
         "cpu_us_per_delivery": (group.cpu() - cpu) / 1e3 / deliveries,
         "cpu_percent": (group.cpu() - cpu) / 1e7 / took,
         "p50_ms": latencies.quantile(0.5), "p99_ms": latencies.quantile(0.99),
-        "p999_ms": latencies.quantile(0.999),
+        "p999_ms": latencies.quantile(0.999), "max_ms": latencies.quantile(1.0),
     }))
 }
