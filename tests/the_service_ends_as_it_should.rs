@@ -85,18 +85,30 @@ fn sigterm_does_not_wait_for_clients_that_do_not_read() {
 #[test]
 fn a_crowd_is_told_in_groups_and_one_that_is_stuck_keeps_nobody() {
     let limits =
-        "[limits]\nclients = 200\nper_source = 200\nsessions = 200\nstartups = \"200:30:400\"";
+        "[limits]\nclients = 400\nper_source = 400\nsessions = 300\nstartups = \"300:30:400\"";
     let mut service = Service::start(limits);
     let token = read_token(&service.token("alice", &[]));
-    let mut clients: Vec<RawClient> =
-        (1..=140).map(|session| RawClient::join(service.port, &token, session).0).collect();
+    let (first, welcome) = RawClient::join(service.port, &token, 1);
+    let join = |session| RawClient::join_by(&welcome.ticket, service.port, &token, session).0;
+    let mut clients: Vec<RawClient> = [first].into_iter().chain((2..=300).map(join)).collect();
+    // Each of a crowd is heard by the keeper, which notices also who leaves: there is a seat again.
+    clients[7].say_bytes(b"{\"cmd\":\"ticket\"}\n");
+    while !matches!(clients[7].event().expect("an answer"), Event::Ticket { .. }) {}
+    drop(clients.pop());
+    wait_until("a seat is free", || {
+        let mut client = RawClient::shake(service.port, &token);
+        client.say_bytes(join_line(&token, 301, "").as_bytes());
+        let is_in = matches!(client.event(), Some(Event::Welcome(_)));
+        clients.extend(is_in.then_some(client));
+        is_in
+    });
     let processes = all(&service);
-    assert!(processes.len() > 280, "{}", processes.len());
+    assert!(processes.len() > 600, "{}", processes.len());
     // The oldest, and so of the first group: it can neither say goodbye nor end.
     let address = clients[0].stream.local_addr().unwrap();
     titled(&service, &format!("papayad: recv alice {address}")).signal(Signal::SIGSTOP);
     service.signal(Signal::SIGTERM);
-    service.wait_for_line("140 clients are told in groups of 64");
+    service.wait_for_line("300 clients are told in groups of 64");
     for client in &mut clients[1..] {
         told(client, ByeReason::Shutdown, true);
     }

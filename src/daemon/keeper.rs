@@ -43,6 +43,11 @@ use crate::wire::handshake::NkResponder;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Messages taken from one channel before the others have their turn.
 const ROUND: usize = 8;
+/// So many workers are a crowd: to look at all their channels each time, when each of thousands has
+/// a word with the keeper as it joins or leaves, would take longer than what they ask for …
+const CROWD: usize = 256;
+/// … so those who have joined are looked at after this time again; and always before the keeper sleeps.
+const CROWD_PAUSE: Duration = Duration::from_millis(20);
 /// How often the same trouble with the disk is worth a line.
 const TROUBLE_PAUSE: Duration = Duration::from_secs(30);
 /// How long the start may take, in seconds.
@@ -123,6 +128,8 @@ struct Keeper {
     clients: usize,
     /// When it last said that the log cannot be flushed.
     trouble: Option<Instant>,
+    /// When the channels of all workers were last looked at.
+    all_looked_at: Instant,
     report: Reporter,
 }
 
@@ -210,6 +217,7 @@ impl Keeper {
             sessions: start.config.limits.sessions as usize,
             clients: start.config.limits.clients as usize,
             trouble: None,
+            all_looked_at: Instant::now(),
             report,
             dir,
             files,
@@ -244,7 +252,8 @@ impl Keeper {
 
     fn serve(&mut self) -> Result<Infallible, StartError> {
         loop {
-            let (launcher, ready) = self.wait()?;
+            let due = self.next_due();
+            let (launcher, ready) = self.wait(due)?;
             if launcher {
                 self.hear_launcher();
             }
@@ -255,29 +264,43 @@ impl Keeper {
             // What these two had on the stack of a secret on its way.
             sys::memory::wipe_below();
             self.admit_waiting();
-            self.keep_time();
+            // What is set from here on is due later, and all of it is looked at before each wait.
+            if due.is_some_and(|due| due <= Instant::now()) {
+                self.keep_time();
+            }
             if self.presence.write(Instant::now(), &self.report) {
                 self.ring();
             }
         }
     }
 
-    /// Sleeps until somebody speaks or something is due; says who spoke.
-    fn wait(&self) -> Result<(bool, Vec<WorkerId>), StartError> {
-        let limit = self.next_due().map(|due| due.saturating_duration_since(Instant::now()));
+    /// Sleeps until somebody speaks or something is due; says who spoke. Where there is a crowd, those
+    /// who have joined are not looked at each time: they seldom have anything to say.
+    fn wait(&mut self, due: Option<Instant>) -> Result<(bool, Vec<WorkerId>), StartError> {
+        let now = Instant::now();
+        let all_due = self.all_looked_at + CROWD_PAUSE;
+        let all = self.workers.len() < CROWD || all_due <= now;
+        let due = if all { due } else { Some(due.map_or(all_due, |due| due.min(all_due))) };
+        let limit = due.map(|due| due.saturating_duration_since(now));
         let limit = if self.queue.is_empty() { limit } else { Some(Duration::ZERO) };
-        let mut fds = Vec::with_capacity(self.workers.len() + 1);
-        fds.push(PollFd::new(self.launcher.as_fd(), PollFlags::POLLIN));
-        for worker in self.workers.values() {
+        let mut fds = vec![PollFd::new(self.launcher.as_fd(), PollFlags::POLLIN)];
+        let looked_at = |worker: &Worker| all || !matches!(worker.stage, Stage::Joined { .. });
+        let mut ids = Vec::new();
+        for (id, worker) in self.workers.iter().filter(|(_, worker)| looked_at(worker)) {
+            ids.push(*id);
             // Of one that has to leave, only its end matters.
             let leaving = matches!(worker.stage, Stage::Leaving);
             let want = if leaving { PollFlags::empty() } else { PollFlags::POLLIN };
             fds.push(PollFd::new(worker.channel.as_fd(), want));
         }
         signal::wait(&mut fds, limit)?;
-        let ids = self.workers.keys().zip(&fds[1..]);
-        let ready = ids.filter(|(_, fd)| signal::ready(fd)).map(|(id, _)| *id).collect();
-        Ok((signal::ready(&fds[0]), ready))
+        let ready = ids.into_iter().zip(&fds[1..]).filter(|(_, fd)| signal::ready(fd));
+        let ready = ready.map(|(id, _)| id).collect();
+        let launcher = signal::ready(&fds[0]);
+        if all {
+            self.all_looked_at = Instant::now();
+        }
+        Ok((launcher, ready))
     }
 
     fn next_due(&self) -> Option<Instant> {

@@ -490,7 +490,10 @@ impl Supervisor {
             reaped += 1;
         }
         self.reap_due = reaped == REAPED_MAX;
-        if reaped > 0 {
+        // Not while a crowd ends: what is left behind then is swept at the end, and to look for it among
+        // thousands takes longer than they take to end.
+        let crowd_ends = self.stop.as_ref().is_some_and(|stop| stop.told.is_some());
+        if reaped > 0 && !crowd_ends {
             self.sweep();
         }
     }
