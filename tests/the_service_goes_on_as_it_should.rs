@@ -46,7 +46,7 @@ impl Room {
 
     /// Both hear what either says: through both RECVs, both SENDs and the bell.
     fn talk(&mut self) {
-        for _ in 0..2 {
+        for _ in 0..8 {
             self.said += 1;
             let text = format!("word {:04}", self.said);
             let (one, other) = (&mut self.alice, &mut self.bob);
@@ -286,6 +286,38 @@ fn kick_ends_the_sessions_of_a_name_or_one_process() {
     assert_eq!(nobody.status.code(), Some(65));
     assert!(String::from_utf8_lossy(&nobody.stderr).contains("dave"));
     room.talk();
+}
+
+#[test]
+fn a_session_is_over_with_its_token_however_many_come_and_go() {
+    let room = Room::open("[limits]\npenalties = false");
+    let alice = read_token(&room.file("alice"));
+    let lives = ["3s", "15s", "60s"].into_iter().enumerate();
+    let mut dave = lives
+        .map(|(number, life)| {
+            read_token(&room.service.token(&format!("dave{number}"), &["--expires", life]))
+        })
+        .find_map(|token| {
+            let mut dave = RawClient::shake(room.service.port, &token);
+            dave.say_bytes(join_line(&token, 1, "").as_bytes());
+            matches!(dave.event(), Some(Event::Welcome(_))).then_some(dave)
+        })
+        .expect("somebody joins before the token is over");
+    let port = room.service.port;
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // The keeper has a word with each of them, so it is never left alone.
+        for _ in 0..8 {
+            scope.spawn(|| {
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    drop(RawClient::shake(port, &alice));
+                }
+            });
+        }
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| bye(&mut dave).0));
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(ended.ok(), Some(ByeReason::Expired));
+    });
 }
 
 #[test]

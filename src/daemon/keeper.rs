@@ -46,8 +46,10 @@ const ROUND: usize = 8;
 /// So many workers are a crowd: to look at all their channels each time, when each of thousands has
 /// a word with the keeper as it joins or leaves, would take longer than what they ask for …
 const CROWD: usize = 256;
-/// … so those who have joined are looked at after this time again; and always before the keeper sleeps.
+/// … so those who have joined are looked at again only after this time, even if nobody else speaks.
 const CROWD_PAUSE: Duration = Duration::from_millis(20);
+/// How long after its token is over a session may go on.
+const EXPIRY_DELAY: Duration = Duration::from_millis(50);
 /// How often the same trouble with the disk is worth a line.
 const TROUBLE_PAUSE: Duration = Duration::from_secs(30);
 /// How long the start may take, in seconds.
@@ -130,6 +132,8 @@ struct Keeper {
     trouble: Option<Instant>,
     /// When the channels of all workers were last looked at.
     all_looked_at: Instant,
+    /// When it was last seen to what is due.
+    time_kept: Instant,
     report: Reporter,
 }
 
@@ -218,6 +222,7 @@ impl Keeper {
             clients: start.config.limits.clients as usize,
             trouble: None,
             all_looked_at: Instant::now(),
+            time_kept: Instant::now(),
             report,
             dir,
             files,
@@ -264,9 +269,12 @@ impl Keeper {
             // What these two had on the stack of a secret on its way.
             sys::memory::wipe_below();
             self.admit_waiting();
-            // What is set from here on is due later, and all of it is looked at before each wait.
-            if due.is_some_and(|due| due <= Instant::now()) {
+            // Not each time, for it goes through all of a crowd; but also when nothing was due before the
+            // wait, since when a token is over is told by the clock on the wall.
+            let now = Instant::now();
+            if due.is_some_and(|due| due <= now) || self.time_kept + EXPIRY_DELAY <= now {
                 self.keep_time();
+                self.time_kept = now;
             }
             if self.presence.write(Instant::now(), &self.report) {
                 self.ring();
@@ -308,7 +316,7 @@ impl Keeper {
         let now = Timestamp::now();
         let expiry = self.joined_expiries().min().map(|end| {
             let seconds = end.as_second().saturating_sub(now.as_second()).max(0);
-            Instant::now() + Duration::from_secs(seconds as u64) + Duration::from_millis(50)
+            Instant::now() + Duration::from_secs(seconds as u64) + EXPIRY_DELAY
         });
         workers.chain(expiry).chain(self.presence.next_due()).min()
     }
