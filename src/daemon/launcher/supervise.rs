@@ -649,19 +649,14 @@ impl Supervisor {
         let Some(stop) = &mut self.stop else { return };
         let Some(last) = stop.told else { return };
         let now = Instant::now();
-        let oldest = self.workers.iter().next();
-        if oldest.is_some_and(|(id, _)| id <= last) && now < stop.until {
+        if self.workers.has_up_to(last) && now < stop.until {
             return;
         }
-        let untold: Vec<(WorkerId, Pid)> =
-            self.workers.iter().map(|(id, w)| (id, w.pid)).filter(|(id, _)| *id > last).collect();
-        if untold.len() <= GROUP {
-            return tell_all(stop);
-        }
-        for (id, pid) in &untold[..GROUP] {
+        let Some(group) = self.workers.group_behind(last, GROUP) else { return tell_all(stop) };
+        for (id, pid) in group {
             // An own child that was not reaped yet: the number cannot be somebody else's.
-            let _ = kill(*pid, Signal::SIGTERM);
-            stop.told = Some(*id);
+            let _ = kill(pid, Signal::SIGTERM);
+            stop.told = Some(id);
         }
         stop.until = now + GROUP_PATIENCE;
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::ops::Bound;
 use std::time::Instant;
 
 use nix::sys::signal::Signal;
@@ -80,6 +81,18 @@ impl Workers {
         self.by_id.iter().map(|(id, worker)| (*id, worker))
     }
 
+    /// The next of those behind `last`, the oldest first, if there are more than `most`.
+    pub fn group_behind(&self, last: WorkerId, most: usize) -> Option<Vec<(WorkerId, Pid)>> {
+        let mut behind = self.by_id.range((Bound::Excluded(last), Bound::Unbounded));
+        let group: Vec<_> = behind.by_ref().take(most).map(|(id, w)| (*id, w.pid)).collect();
+        behind.next().map(|_| group)
+    }
+
+    /// Whether somebody up to `last` is still there.
+    pub fn has_up_to(&self, last: WorkerId) -> bool {
+        self.by_id.first_key_value().is_some_and(|(id, _)| *id <= last)
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.by_id.len()
@@ -138,6 +151,33 @@ mod tests {
         assert_eq!(verdict(&worker(true), killed(Signal::SIGTERM), false), Verdict::Orderly);
         assert_eq!(verdict(&worker(true), killed(Signal::SIGKILL), false), Verdict::Orderly);
         assert_eq!(verdict(&worker(true), killed(Signal::SIGKILL), true), Verdict::Violation);
+    }
+
+    #[test]
+    fn a_crowd_is_told_in_groups_of_the_oldest_until_the_rest_is_no_more_than_one() {
+        let mut workers = Workers::default();
+        for number in 1..=10 {
+            workers.insert(WorkerId(number), Worker { pid: Pid::from_raw(100), ..worker(true) });
+        }
+        let ids = |group: Option<Vec<(WorkerId, Pid)>>| {
+            group.map(|group| group.into_iter().map(|(id, _)| id.0).collect::<Vec<_>>())
+        };
+        let mut told = Vec::new();
+        let mut last = WorkerId(0);
+        while let Some(group) = ids(workers.group_behind(last, 4)) {
+            last = WorkerId(*group.last().unwrap());
+            told.push(group);
+        }
+        assert_eq!(told, [[1, 2, 3, 4], [5, 6, 7, 8]]);
+        // The next is told only when nobody of these is left.
+        for number in (2..=8).rev() {
+            workers.remove(WorkerId(number));
+        }
+        assert!(workers.has_up_to(last));
+        workers.remove(WorkerId(1));
+        assert!(!workers.has_up_to(last) && workers.has_up_to(WorkerId(9)));
+        assert_eq!(ids(workers.group_behind(WorkerId(0), 1)), Some(vec![9]));
+        assert_eq!(ids(workers.group_behind(WorkerId(0), 2)), None);
     }
 
     #[test]

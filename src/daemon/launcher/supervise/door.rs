@@ -137,7 +137,12 @@ impl Supervisor {
                         {
                             let Some(next) = id.next() else { return false };
                             self.next_id = next;
-                            self.start_worker(id, client);
+                            // While the service ends, it would be one more to be ended.
+                            if self.stop.is_some() {
+                                self.untold.push_back(ToListener::Ended(id, Verdict::Orderly));
+                            } else {
+                                self.start_worker(id, client);
+                            }
                         }
                         _ => return false,
                     }
