@@ -180,7 +180,7 @@ fn named_values(test: Test) -> Vec<u64> {
 
 /// Values on either side of a test's edges: what it names, its neighbours, each with one bit more or
 /// less, and the extremes; for an `int` also with the register's upper half set.
-fn candidates(test: Test) -> BTreeSet<u64> {
+pub(super) fn candidates(test: Test) -> BTreeSet<u64> {
     let flips = |value: u64, bits: u32| (0..bits).map(move |bit| value ^ (1 << bit));
     let beside = |value: u64, bits: u32| {
         flips(value, bits).chain([value, value.wrapping_add(1), value.wrapping_sub(1)])
