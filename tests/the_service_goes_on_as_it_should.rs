@@ -15,13 +15,14 @@ use std::io::ErrorKind;
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use papayachat::token::Token;
-use papayachat::wire::event::{ByeReason, Event, Refusal};
+use papayachat::wire::event::{ByeReason, Event, Refusal, Welcome};
 use processes::{Process, below, no_zombie_stays, titled, wait_until};
 use raw_client::{RawClient, connect, join_line, read_to_end, read_token};
 use service::Service;
@@ -46,7 +47,7 @@ impl Room {
 
     /// Both hear what either says: through both RECVs, both SENDs and the bell.
     fn talk(&mut self) {
-        for _ in 0..8 {
+        for _ in 0..2 {
             self.said += 1;
             let text = format!("word {:04}", self.said);
             let (one, other) = (&mut self.alice, &mut self.bob);
@@ -288,34 +289,43 @@ fn kick_ends_the_sessions_of_a_name_or_one_process() {
     room.talk();
 }
 
+/// Somebody whose token is soon over: his name, he himself, and his welcome.
+fn joins_for_a_while(service: &Service) -> (String, RawClient, Box<Welcome>) {
+    // A slow machine takes longer to join than a short life lasts.
+    let lives = ["3s", "15s", "60s"].into_iter().enumerate();
+    let mut daves = lives.map(|(number, life)| (format!("dave{number}"), life));
+    daves
+        .find_map(|(name, life)| {
+            let token = read_token(&service.token(&name, &["--expires", life]));
+            let mut dave = RawClient::shake(service.port, &token);
+            dave.say_bytes(join_line(&token, 1, "").as_bytes());
+            match dave.event() {
+                Some(Event::Welcome(welcome)) => Some((name, dave, welcome)),
+                Some(Event::Refused { reason: Refusal::Expired, .. }) => None,
+                other => panic!("no welcome but {other:?}"),
+            }
+        })
+        .unwrap()
+}
+
 #[test]
 fn a_session_is_over_with_its_token_however_many_come_and_go() {
     let room = Room::open("[limits]\npenalties = false");
     let alice = read_token(&room.file("alice"));
-    let lives = ["3s", "15s", "60s"].into_iter().enumerate();
-    let mut dave = lives
-        .map(|(number, life)| {
-            read_token(&room.service.token(&format!("dave{number}"), &["--expires", life]))
-        })
-        .find_map(|token| {
-            let mut dave = RawClient::shake(room.service.port, &token);
-            dave.say_bytes(join_line(&token, 1, "").as_bytes());
-            matches!(dave.event(), Some(Event::Welcome(_))).then_some(dave)
-        })
-        .expect("somebody joins before the token is over");
+    let (_, mut dave, _) = joins_for_a_while(&room.service);
     let port = room.service.port;
-    let over = std::sync::atomic::AtomicBool::new(false);
+    let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         // The keeper has a word with each of them, so it is never left alone.
         for _ in 0..8 {
             scope.spawn(|| {
-                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                while !over.load(Ordering::Relaxed) {
                     drop(RawClient::shake(port, &alice));
                 }
             });
         }
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| bye(&mut dave).0));
-        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        over.store(true, Ordering::Relaxed);
         assert_eq!(ended.ok(), Some(ByeReason::Expired));
     });
 }
@@ -340,21 +350,7 @@ fn a_token_that_is_revoked_or_over_ends_its_session_at_once() {
     };
     refused(&events, Refusal::Revoked);
 
-    // A slow machine takes longer to join than a short life lasts.
-    let lives = ["3s", "15s", "60s"].into_iter().enumerate();
-    let mut daves = lives.map(|(number, life)| (format!("dave{number}"), life));
-    let (name, mut dave, welcome) = daves
-        .find_map(|(name, life)| {
-            let token = read_token(&room.service.token(&name, &["--expires", life]));
-            let mut dave = RawClient::shake(room.service.port, &token);
-            dave.say_bytes(join_line(&token, 1, "").as_bytes());
-            match dave.event() {
-                Some(Event::Welcome(welcome)) => Some((name, dave, welcome)),
-                Some(Event::Refused { reason: Refusal::Expired, .. }) => None,
-                other => panic!("no welcome but {other:?}"),
-            }
-        })
-        .unwrap();
+    let (name, mut dave, welcome) = joins_for_a_while(&room.service);
     let (reason, retry, message) = bye(&mut dave);
     assert_eq!((reason, retry), (ByeReason::Expired, false));
     assert!(message.contains("over"), "{message}");
