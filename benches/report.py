@@ -83,8 +83,8 @@ def write(root, results):
 
     crowds = sorted((r["clients"], r) for r in results if r["phase"].startswith("crowd"))
     if crowds:
-        out += "\n## Idle clients by the thousand\n\npapayad alone; one run each. The first column of times is for one message a "
-        out += "second, to the last who hears it; a restart is from\nthe end's begin until as many new connections by "
+        out += "\n## Idle clients by the thousand\n\npapayad alone; one run each. One message a second is said: the median, and "
+        out += "the last of all who heard one. A restart is from\nthe end's begin until as many new connections by "
         out += "ticket are in the room, four at a time.\n\n"
         out += "| clients | memory, GiB, all of the service | idle, % of a core | message: p50 ms | the last ms | join, CPU ms | end, s | restart, s |\n" + "|---" * 8 + "|\n"
         for clients, r in crowds:

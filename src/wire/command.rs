@@ -2,7 +2,6 @@
 //! byte is hostile; made by the client. Pure. The caller bounds the length of a line and of a
 //! text; everything else is checked here.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -167,7 +166,7 @@ impl Command {
             Self::Join(join) => {
                 id = join.id.to_string();
                 session = hex::encode(&join.session.0);
-                raw.id = Some(Word(Cow::Owned(id)));
+                raw.id = Some(id);
                 raw.session = Some(&session);
                 raw.client = join.client.clone();
                 raw.fill_start(join.start);
@@ -183,7 +182,7 @@ impl Command {
                 }
             }
             Self::Say { id, text } | Self::Notice { id, text } => {
-                raw.id = Some(Word(Cow::Borrowed(&id.0)));
+                raw.id = Some(id.0.clone());
                 raw.text = Some(text.clone());
             }
             Self::Ping { n } => raw.n = Some(*n),
@@ -242,8 +241,8 @@ fn bad_command() -> CommandError {
 struct Raw<'a> {
     #[serde(borrow)]
     cmd: &'a str,
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    id: Option<Word<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     secret: Option<&'a str>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
@@ -264,19 +263,9 @@ struct Raw<'a> {
     n: Option<u64>,
 }
 
-/// A string that is copied only if it has escapes. serde borrows a `Cow` of its own, not one in an
-/// `Option`.
-#[derive(Serialize, Deserialize)]
-struct Word<'a>(#[serde(borrow)] Cow<'a, str>);
-
 impl Raw<'_> {
-    /// The identifier; an empty one if there is none, which is no identifier.
-    fn id(&self) -> &str {
-        self.id.as_ref().map_or("", |id| &id.0)
-    }
-
     fn into_message(self) -> Result<(MessageId, String), CommandError> {
-        let id: MessageId = self.id().parse()?;
+        let id: MessageId = self.id.as_deref().unwrap_or("").parse()?;
         let reason = match self.text {
             Some(text) if text.is_empty() => Rejection::Empty,
             Some(text) if text.contains('\0') => Rejection::BadText,
@@ -291,7 +280,7 @@ impl Raw<'_> {
         let mut session = SessionId([0; 16]);
         hex::decode(self.session.unwrap_or(""), &mut session.0).ok_or(BadJoin("session"))?;
         Ok(Join {
-            id: self.id().parse().map_err(|_| BadJoin("id"))?,
+            id: self.id.as_deref().unwrap_or("").parse().map_err(|_| BadJoin("id"))?,
             credential: self.credential()?,
             session,
             start: self.start()?,

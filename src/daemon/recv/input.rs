@@ -112,9 +112,7 @@ impl Input {
         wipe(text);
         self.plain_length = end;
         self.plain_used = self.plain_used.max(end);
-        if length < self.sealed_length {
-            self.sealed.copy_within(length..self.sealed_length, 0);
-        }
+        self.sealed.copy_within(length..self.sealed_length, 0);
         self.sealed_length -= length;
         Ok(true)
     }
@@ -122,10 +120,8 @@ impl Input {
     /// Moves the text that is left to the buffer's beginning, and wipes what was before it.
     fn compact(&mut self) {
         if self.plain_start > 0 {
+            self.plain.copy_within(self.plain_start..self.plain_length, 0);
             let left = self.plain_length - self.plain_start;
-            if left > 0 {
-                self.plain.copy_within(self.plain_start..self.plain_length, 0);
-            }
             wipe(&mut self.plain[left..self.plain_length]);
             (self.plain_start, self.plain_length) = (0, left);
         }
