@@ -76,10 +76,12 @@ impl RawClient {
         let mut stream = connect(port);
         let (noise, hello) = NkInitiator::start(&token.server).unwrap();
         stream.write_all(&hello).unwrap();
-        let mut reply = [0; 1 + MESSAGE_LEN];
-        stream.read_exact(&mut reply).unwrap();
-        assert_eq!(reply[0], Status::Ok as u8);
-        (stream, noise.finish(reply[1..].try_into().unwrap()).unwrap())
+        let mut status = [0];
+        stream.read_exact(&mut status).expect("a status");
+        assert_eq!(Status::from_byte(status[0]), Some(Status::Ok));
+        let mut reply = [0; MESSAGE_LEN];
+        stream.read_exact(&mut reply).expect("the handshake's second message");
+        (stream, noise.finish(&reply).unwrap())
     }
 
     pub fn with_keys(stream: TcpStream, keys: &SessionKeys) -> Self {
