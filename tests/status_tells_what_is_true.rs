@@ -10,9 +10,12 @@ mod raw_client;
 mod service;
 
 use std::collections::{HashMap, HashSet};
+use std::net::TcpStream;
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::Signal;
 use processes::titled;
 use raw_client::{RawClient, connect, read_to_end, read_token};
@@ -21,13 +24,18 @@ use service::{Service, is_root, level};
 
 fn main() -> ExitCode {
     type Test = fn();
-    let tests: [(&str, Test, bool); 7] = [
+    let tests: [(&str, Test, bool); 8] = [
         ("numbers_are_those_of_the_conversation", numbers_are_true, true),
         ("every_message_is_counted_once_and_presence_is_not", every_message_is_counted, true),
         ("offset_lag_and_idle_time_are_told_to_root (needs root)", root_is_told_all, is_root()),
         ("a_reader_that_does_not_read_lags (needs root)", a_slow_reader_lags, is_root()),
         ("the_table_shows_each_client_and_no_control_character", the_table, true),
         ("whoever_is_turned_away_is_counted_by_the_limit", turned_away_is_counted, true),
+        (
+            "who_cannot_be_handed_on_is_told_and_counted_and_the_log_says_why (needs root)",
+            no_room,
+            is_root(),
+        ),
         ("prometheus_can_read_it", prometheus_can_read_it, true),
     ];
     let trial = |(name, test, possible): (&str, Test, bool)| {
@@ -190,6 +198,34 @@ fn turned_away_is_counted() {
     service.wait_for_status(|s, _| s["counters"]["penalties"] == 1);
     refused(&service);
     counted(&service, "penalised", 1);
+}
+
+fn no_room() {
+    // With a user of its own, since the kernel counts all that a user has on its way between processes:
+    // until the launcher goes on, no service of this user can hand a connection on.
+    let mut service =
+        Service::start("[identity]\nuser = \"mail\"\n[limits]\nstartups = \"2000:30:2000\"\n");
+    service.signal(Signal::SIGSTOP);
+    // So many that the channel to the launcher has no room for them, whatever the system allows.
+    let mut clients: Vec<TcpStream> = Vec::new();
+    let told = loop {
+        assert!(clients.len() < 500, "the channel takes all of {}", clients.len());
+        clients.extend((0..25).map(|_| connect(service.port)));
+        let mut fds: Vec<_> =
+            clients.iter().map(|c| PollFd::new(c.as_fd(), PollFlags::POLLIN)).collect();
+        poll(&mut fds, 200_u16).unwrap();
+        if let Some(told) = fds.iter().position(|fd| fd.any() == Some(true)) {
+            break told;
+        }
+    };
+    assert_eq!(read_to_end(&mut clients[told]), [1], "it is told that it is busy");
+    service.signal(Signal::SIGCONT);
+    service.wait_for_line(" is turned away: the launcher takes no more at the moment (");
+    drop(clients);
+    let (status, _) = service.wait_for_status(|s, _| s["starting"] == 0);
+    assert!(status["counters"]["refusals"]["busy"].as_u64() >= Some(1), "{status}");
+    let token = read_token(&service.token("alice", &[]));
+    RawClient::join(service.port, &token, 1);
 }
 
 fn root_is_told_all() {

@@ -224,7 +224,12 @@ impl Listener {
                 self.next = id.next().unwrap_or(id);
                 self.limits.started(id, source);
             }
-            Err(_) => {
+            Err(problem) => {
+                if self.limits.news(source, Instant::now()) {
+                    self.report.notice(format_args!(
+                        "{source} is turned away: the launcher takes no more at the moment ({problem})"
+                    ));
+                }
                 self.turned_away.busy += 1;
                 turn_away(&client);
             }

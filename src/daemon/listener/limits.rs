@@ -165,7 +165,7 @@ impl Limits {
         } else {
             return Ok(());
         };
-        Err(Refusal { why, is_news: self.news(source, now) })
+        Err(Refusal { why, is_news: self.is_news(source, now) })
     }
 
     /// Random early drop, as sshd's MaxStartups: none below `begin`, `percent` at `begin`, all
@@ -186,7 +186,12 @@ impl Limits {
         (self.limits.startups.full / START_UPS_SHARE).max(1)
     }
 
-    fn news(&mut self, source: Network, now: Instant) -> bool {
+    /// Whether it was not said lately that somebody of this address is turned away.
+    pub fn news(&mut self, address: SocketAddr, now: Instant) -> bool {
+        self.is_news(Network::source(address.ip()), now)
+    }
+
+    fn is_news(&mut self, source: Network, now: Instant) -> bool {
         if self.told.get(&source).is_some_and(|last| now.duration_since(*last) < NEWS) {
             return false;
         }
