@@ -226,9 +226,7 @@ impl Listener {
             }
             Err(problem) => {
                 if self.limits.news(source, Instant::now()) {
-                    self.report.notice(format_args!(
-                        "{source} is turned away: the launcher takes no more at the moment ({problem})"
-                    ));
+                    self.report.notice(format_args!("{source} is turned away: {}", full(&problem)));
                 }
                 self.turned_away.busy += 1;
                 turn_away(&client);
@@ -262,6 +260,17 @@ fn turn_away(client: &OwnedFd) {
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
     let _ = send(client.as_raw_fd(), &[Status::Busy as u8], flags);
     let _ = shutdown(client.as_raw_fd(), Shutdown::Write);
+}
+
+/// Why a connection cannot be handed on. The kernel counts what all of a user's processes have on its
+/// way, and compares it with the sender's limit of descriptors (unix(7)).
+fn full(problem: &ChannelError) -> String {
+    match problem {
+        ChannelError::WouldBlock | ChannelError::System(Errno::ETOOMANYREFS) => {
+            "the launcher takes no more at the moment".to_owned()
+        }
+        other => other.to_string(),
+    }
 }
 
 /// Where a connection comes from; `None` if it is gone already.
