@@ -157,7 +157,119 @@ fn assemble(
         })
         .collect::<Result<BTreeMap<_, _>, _>>()?;
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
-    SeccompFilter::new(rules, otherwise, matched, arch)?.try_into()
+    Ok(shorten(SeccompFilter::new(rules, otherwise, matched, arch)?.try_into()?))
+}
+
+/// The same program with half as many instructions: each client has three, and goes through one or two at
+/// each call. A jump to a jump goes to its end, and one to an answer to the last of its kind that it
+/// reaches; what nobody comes to is left out. Jumps lead forward alone, and none becomes longer than the
+/// 255 instructions that fit into a conditional one: leaving out makes all shorter.
+fn shorten(mut program: BpfProgram) -> BpfProgram {
+    loop {
+        let before = program.len();
+        for at in (0..before).rev() {
+            redirect(&mut program, at);
+        }
+        program = left_out(&program);
+        if program.len() == before {
+            return program;
+        }
+    }
+}
+
+/// Where a program goes on from one of its instructions.
+enum Next {
+    /// It ends with an answer.
+    Nowhere,
+    /// There.
+    Jump(usize),
+    /// To the one or the other.
+    Branch(usize, usize),
+    /// To the instruction behind it.
+    Behind,
+}
+
+fn next(program: &[sock_filter], at: usize) -> Next {
+    let sock_filter { code, jt, jf, k } = program[at].clone();
+    match u32::from(code) & 0x07 {
+        libc::BPF_RET => Next::Nowhere,
+        libc::BPF_JMP if u32::from(code) & 0xf0 == libc::BPF_JA => Next::Jump(at + 1 + k as usize),
+        libc::BPF_JMP => Next::Branch(at + 1 + usize::from(jt), at + 1 + usize::from(jf)),
+        _ => Next::Behind,
+    }
+}
+
+/// Has a jump go where the ones behind it would lead in the end, which are redirected already.
+fn redirect(program: &mut [sock_filter], at: usize) {
+    let end = |target| match next(program, target) {
+        Next::Jump(further) => further,
+        _ => target,
+    };
+    let short = |target: usize| {
+        let nearest = end(target);
+        let same = |there: &usize| program[*there] == program[nearest];
+        let answers = matches!(next(program, nearest), Next::Nowhere);
+        let reach = nearest..program.len().min(at + 2 + usize::from(u8::MAX));
+        let last = reach.rev().find(|there| answers && same(there)).unwrap_or(nearest);
+        u8::try_from(last - at - 1).ok()
+    };
+    match next(program, at) {
+        Next::Jump(target) => {
+            let target = end(target);
+            match next(program, target) {
+                Next::Nowhere => program[at] = program[target].clone(),
+                _ => program[at].k = (target - at - 1) as u32,
+            }
+        }
+        Next::Branch(yes, no) => {
+            let (yes, no) = (short(yes), short(no));
+            let instruction = &mut program[at];
+            (instruction.jt, instruction.jf) =
+                (yes.unwrap_or(instruction.jt), no.unwrap_or(instruction.jf));
+        }
+        _ => {}
+    }
+}
+
+/// Without what nobody comes to, and jumps to the instruction behind.
+fn left_out(program: &[sock_filter]) -> BpfProgram {
+    let mut reached = vec![false; program.len()];
+    let mut kept = Vec::with_capacity(program.len());
+    reached[0] = true;
+    for at in 0..program.len() {
+        let targets = match next(program, at) {
+            Next::Nowhere => [None, None],
+            Next::Jump(target) => [Some(target), None],
+            Next::Branch(yes, no) => [Some(yes), Some(no)],
+            Next::Behind => [Some(at + 1), None],
+        };
+        if reached[at] {
+            let targets = targets.into_iter().flatten();
+            targets.for_each(|target| reached[target] = true);
+        }
+        let is_needed = !matches!(next(program, at), Next::Jump(target) if target == at + 1);
+        kept.push(reached[at] && is_needed);
+    }
+    // How many before it are kept is the place of one, or of the next that is kept.
+    let place: Vec<usize> = (0..program.len()).map(|at| count(&kept[..at])).collect();
+    let distance = |at: usize, target: usize| place[target] - place[at] - 1;
+    let instructions = (0..program.len()).filter(|at| kept[*at]).map(|at| {
+        let mut instruction = program[at].clone();
+        match next(program, at) {
+            Next::Jump(target) => instruction.k = distance(at, target) as u32,
+            Next::Branch(yes, no) => {
+                (instruction.jt, instruction.jf) =
+                    (distance(at, yes) as u8, distance(at, no) as u8);
+            }
+            Next::Nowhere | Next::Behind => {}
+        }
+        instruction
+    });
+    instructions.collect()
+}
+
+fn count(flags: &[bool]) -> usize {
+    flags.iter().filter(|flag| **flag).count()
 }
 
 /// A filter's rule is a conjunction, so a choice of values becomes one rule a choice. `first`: the
@@ -228,9 +340,15 @@ fn one_of(index: u8, values: &[i32]) -> Result<Vec<Vec<SeccompCondition>>, Backe
     let choice = |choice| match choice {
         Choice::Value(value) => Ok(vec![int(index, Eq, value)?]),
         Choice::Pair(value, bit) => Ok(vec![int(index, only(!bit), value & !bit)?]),
-        Choice::Run(first, last) => Ok(vec![int(index, Ge, first)?, int(index, Le, last)?]),
+        Choice::Run(first, last) => between(index, first, last),
     };
     gather(values).into_iter().map(choice).collect()
+}
+
+/// That an `int` is one of these and all between them; none is less than 0, as the kernel compares.
+fn between(index: u8, first: i32, last: i32) -> Result<Vec<SeccompCondition>, BackendError> {
+    let least = (first != 0).then(|| int(index, Ge, first));
+    least.into_iter().chain([int(index, Le, last)]).collect()
 }
 
 /// A comparison that looks at these bits of an `int` alone.
@@ -244,7 +362,7 @@ fn conditions(arg: &Arg) -> Result<Vec<Vec<SeccompCondition>>, BackendError> {
     let long = |op, value| SeccompCondition::new(arg.index, SeccompCmpArgLen::Qword, op, value);
     match arg.test {
         Test::Int(values) => one_of(arg.index, values),
-        Test::IntRange(first, last) => Ok(vec![vec![int(Ge, first)?, int(Le, last)?]]),
+        Test::IntRange(first, last) => Ok(vec![between(arg.index, first, last)?]),
         Test::IntWithout(mask) => Ok(vec![vec![int(only(mask), 0)?]]),
         Test::Long(values) => values.iter().map(|value| Ok(vec![long(Eq, *value)?])).collect(),
         Test::LongWithout(mask) => Ok(vec![vec![long(MaskedEq(mask), 0)?]]),
@@ -303,7 +421,7 @@ mod tests {
         data.extend(args.iter().flat_map(|arg| [*arg as u32, (arg >> 32) as u32]));
         let (mut at, mut a) = (0, 0u32);
         loop {
-            let sock_filter { code, jt, jf, k } = program[at];
+            let sock_filter { code, jt, jf, k } = program[at].clone();
             at += 1;
             // linux/bpf_common.h: BPF_JMP with BPF_JA, BPF_JEQ, BPF_JGT, BPF_JGE.
             let holds = match code {
@@ -380,6 +498,43 @@ mod tests {
             }
             assert!(tried > 2000, "{role}: {tried}");
         }
+    }
+
+    /// Longer than a conditional jump reaches, so that jumps to jumps are left.
+    #[test]
+    fn a_shortened_program_answers_as_it_did_and_has_no_jump_too_many() {
+        let allow = SeccompAction::Allow;
+        let arch = TargetArch::try_from(std::env::consts::ARCH).unwrap();
+        let rules = (0..300i64).map(|number| {
+            let one = |index: u8, value| int(index, Ge, value).unwrap();
+            let chains = match number % 4 {
+                0 => vec![],
+                1 => vec![vec![one(0, 3)], vec![one(1, 5)]],
+                2 => vec![vec![one(0, 3), one(1, 5), one(2, 7)]],
+                _ => vec![vec![one(1, 4)]; 3],
+            };
+            let rules = chains.into_iter().map(|chain| SeccompRule::new(chain).unwrap());
+            (number, rules.collect())
+        });
+        let filter =
+            SeccompFilter::new(rules.collect(), SeccompAction::KillProcess, allow, arch).unwrap();
+        let long: BpfProgram = filter.try_into().unwrap();
+        let short = shorten(long.clone());
+        assert!(short.len() > 1000 && short.len() < long.len() * 2 / 3, "{}", short.len());
+        for number in 0..301 {
+            for values in 0..4u64 {
+                let args = [2 + values, 4 + values % 2, 6 + values / 2, 0, 0, 0];
+                let answers = [&long, &short].map(|program| answer(program, number, &args));
+                assert_eq!(answers[0], answers[1], "{number} {args:?}");
+            }
+        }
+        let jumps = |at: &usize| matches!(next(&short, *at), Next::Jump(_));
+        for at in (0..short.len()).filter(jumps) {
+            let Next::Jump(target) = next(&short, at) else { unreachable!() };
+            assert!(target > at + 1 && !jumps(&target), "{at} {target}");
+        }
+        // Nothing is left to shorten.
+        assert_eq!(shorten(short.clone()), short);
     }
 
     #[test]
