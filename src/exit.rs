@@ -3,7 +3,6 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::process::ExitCode;
 
 use crate::visible::visible;
 
@@ -66,13 +65,13 @@ impl Failure {
         Self { exit, message: message.into() }
     }
 
-    /// Prints the sentence behind the program's name on stderr, and gives the exit code for `main`.
-    pub fn report(&self, program: &str) -> ExitCode {
+    /// Prints the sentence behind the program's name on stderr, and gives the exit status for `main`.
+    pub fn report(&self, program: &str) -> u8 {
         for line in self.message.lines() {
             // Some sentences hold what a service, a file or a peer has said.
             eprintln!("{program}: {}", visible(line));
         }
-        ExitCode::from(self.exit as u8)
+        self.exit as u8
     }
 }
 

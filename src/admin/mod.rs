@@ -24,7 +24,7 @@ pub fn main() -> ExitCode {
     };
     match cli.run() {
         Ok(exit) => ExitCode::from(exit as u8),
-        Err(failure) => failure.report("papayad"),
+        Err(failure) => failure.report("papayad").into(),
     }
 }
 

@@ -38,12 +38,12 @@ pub fn command() -> clap::Command {
 pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     if let Err(failure) = access::refuse_tokens(arguments.iter().map(OsString::as_os_str)) {
-        return failure.report("papaya");
+        return failure.report("papaya").into();
     }
     match cli::Cli::try_parse_from(arguments) {
         Ok(cli) => match cli.run() {
             Ok(()) => ExitCode::SUCCESS,
-            Err(failure) => failure.report("papaya"),
+            Err(failure) => failure.report("papaya").into(),
         },
         Err(error) => {
             // Help and version are errors to the parser, and go to stdout.

@@ -23,7 +23,7 @@ use super::filter::Filter;
 use super::policy;
 use super::{ConfineError, Context, Level, Report, Role};
 use crate::sys::confine_linux as sys;
-use crate::sys::memory::give_back;
+use crate::sys::memory::{give_back, trim_heap};
 
 /// Where the dynamic loader looks up its libraries' places; without it, it searches directories.
 const LOADER_CACHE: &str = "/etc/ld.so.cache";
@@ -83,11 +83,14 @@ fn tighten(role: Role, context: &Context<'_>, filter: Filter) -> Result<Report, 
 
 /// See [`super::compile`].
 pub(super) fn compile(role: Role) -> Result<Filter, ConfineError> {
-    Filter::compile(&policy::rules(role))
-        .map_err(|e| ConfineError::step(role, "compile its seccomp filter", e))
+    let filter = Filter::compile(&policy::rules(role))
+        .map_err(|e| ConfineError::step(role, "compile its seccomp filter", e));
+    trim_heap();
+    filter
 }
 
-/// The filter is in the kernel then, and its memory is given back. How many calls it knows.
+/// The filter is in the kernel then, and what loading it took of the stack is given back. How many
+/// calls it knows.
 fn load(role: Role, filter: Filter) -> Result<usize, ConfineError> {
     filter.load().map_err(|e| ConfineError::step(role, "load its filter", e))?;
     let calls = filter.calls();

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, Stdio};
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -25,21 +25,26 @@ const PLACES: [&str; 2] = ["", "../libexec/papayachat"];
 /// What it says to `--version`.
 const VERSION: &str = concat!("papayad-session ", env!("CARGO_PKG_VERSION"));
 
-/// The whole program.
-pub fn main() -> ExitCode {
-    let mut arguments = std::env::args_os();
-    let title = arguments.next().unwrap_or_default();
-    if title.as_encoded_bytes().starts_with(recv::ARGUMENT.as_bytes()) {
-        return ExitCode::from(recv::run());
+/// The whole program; its exit status.
+pub fn main() -> u8 {
+    if is_recv() {
+        return recv::run();
     }
+    let mut arguments = std::env::args_os().skip(1);
     if arguments.next().is_some_and(|argument| argument == "--version") {
         return match exit::print(&format!("{VERSION}\n")) {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(()) => Exit::Ok as u8,
             Err(failure) => failure.report(NAME),
         };
     }
     let message = "papayad starts it for each client; see papayad(8)";
     Failure::new(Exit::Usage, message).report(NAME)
+}
+
+/// Whether the launcher has started it. Apart, so that RECV does not keep the arguments.
+fn is_recv() -> bool {
+    let title = std::env::args_os().next().unwrap_or_default();
+    title.as_encoded_bytes().starts_with(recv::ARGUMENT.as_bytes())
 }
 
 /// Why there is no such program to be executed.

@@ -14,13 +14,17 @@ pub fn lock<T>(value: &T) -> Result<(), Errno> {
     Errno::result(result).map(drop)
 }
 
-/// Gives the kernel back what is free in the heap and what deeper calls have left of the stack:
-/// compiling a filter needs some hundred kilobytes for a moment. What they left of secrets on the
-/// stack is gone, too. Calls brk(2) and madvise(2).
+/// Gives the kernel back what deeper calls have left of the stack. What they left of secrets there is
+/// gone, too. Calls madvise(2).
 pub fn give_back() {
     wipe_below();
     #[cfg(target_os = "linux")]
     give_back_stack();
+}
+
+/// Gives the kernel back what is free in the heap: compiling a filter needs some hundred kilobytes for a
+/// moment. Calls brk(2) and madvise(2).
+pub fn trim_heap() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: what is free is nobody's; there is one thread, so nothing else is in malloc.
     unsafe {

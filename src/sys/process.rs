@@ -38,10 +38,23 @@ pub struct BoundChild {
     process: OwnedFd,
 }
 
-/// Forks this (single-threaded) process, as [`fork_role`]; the child sees to its death signal.
+/// Forks this (single-threaded) process, as [`fork_role`]; the child sees to its death signal. By
+/// _Fork(3), which leaves out what fork(3) does for threads and for those who asked to be told of it:
+/// nobody here has, and pages that neither of the two writes to stay the same memory.
 #[cfg(target_os = "linux")]
 pub fn fork_bound(role: impl FnOnce() -> std::convert::Infallible) -> Result<BoundChild, Errno> {
-    fork_role(role).map(|pid| BoundChild { pid })
+    unsafe extern "C" {
+        /// POSIX.1-2024; glibc has it since 2.34, musl since 1.2.2.
+        fn _Fork() -> libc::pid_t;
+    }
+    // SAFETY: as in `fork_role`; there is no other thread that could hold a lock of the C library.
+    match Errno::result(unsafe { _Fork() })? {
+        0 => {
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(role));
+            exit_now(101)
+        }
+        pid => Ok(BoundChild { pid: Pid::from_raw(pid) }),
+    }
 }
 
 /// Forks this (single-threaded) process, as [`fork_role`].
@@ -112,11 +125,13 @@ pub fn fork_here() -> Result<Option<Pid>, Errno> {
 }
 
 /// All of a re-executed process's environment: its malloc has no cache of freed pieces (tcache),
-/// some kilobytes for each worker that malloc_trim(3) does not find; and its C library registers no
+/// some kilobytes for each worker; it does not try to give back the heap's end, which takes a call for each
+/// large piece that is freed and finds nothing (the threshold is a gigabyte); and its C library registers no
 /// restartable sequences, at which the kernel would look after each signal and each change of
-/// context, and which nothing here uses. Neither has another name (glibc manual, "Tunables").
+/// context, and which nothing here uses. None has another name (glibc manual, "Tunables").
 pub const ENVIRONMENT: &[&CStr] = if cfg!(all(target_os = "linux", target_env = "gnu")) {
-    &[c"GLIBC_TUNABLES=glibc.malloc.tcache_count=0:glibc.pthread.rseq=0"]
+    &[c"GLIBC_TUNABLES=glibc.malloc.tcache_count=0:\
+        glibc.malloc.trim_threshold=1073741824:glibc.pthread.rseq=0"]
 } else {
     &[]
 };

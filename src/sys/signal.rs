@@ -4,6 +4,7 @@
 //! in one step (ppoll(2)): so no signal falls between the check and the sleep.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
@@ -15,16 +16,33 @@ use nix::sys::time::TimeSpec;
 /// The signals a role may handle; one flag each.
 const HANDLED: [Signal; 5] =
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGCHLD];
-static CAME: [AtomicBool; HANDLED.len()] = [const { AtomicBool::new(false) }; HANDLED.len()];
 
 /// How many waits in a row may end with a descriptor that is ready before pending signals are let
 /// in all the same.
 const READY_MAX: u8 = 16;
-static READY: AtomicU8 = AtomicU8::new(0);
+
+/// What changes with each signal and each wait.
+#[derive(Default)]
+struct State {
+    came: [AtomicBool; HANDLED.len()],
+    /// Waits in a row that ended with a descriptor.
+    ready: AtomicU8,
+}
+
+/// In the heap, whose pages RECV and SEND have each for itself anyway: among the other statics it would cost
+/// each client another page.
+static STATE: OnceLock<Box<State>> = OnceLock::new();
+
+fn state() -> &'static State {
+    STATE.get_or_init(Box::default)
+}
 
 extern "C" fn note(number: libc::c_int) {
-    if let Some(slot) = HANDLED.iter().position(|s| *s as libc::c_int == number) {
-        CAME[slot].store(true, Ordering::Relaxed);
+    // There since `apply`, before which there is no handler.
+    if let Some(state) = STATE.get()
+        && let Some(slot) = HANDLED.iter().position(|s| *s as libc::c_int == number)
+    {
+        state.came[slot].store(true, Ordering::Relaxed);
     }
 }
 
@@ -44,7 +62,7 @@ pub fn apply(plan: &Plan<'_>) -> Result<(), Errno> {
     let mut blocked = SigSet::empty();
     plan.noted.iter().for_each(|s| blocked.add(*s));
     blocked.thread_set_mask()?;
-    CAME.iter().for_each(|flag| flag.store(false, Ordering::Relaxed));
+    state().came.iter().for_each(|flag| flag.store(false, Ordering::Relaxed));
     set(plan.noted, SigHandler::Handler(note))?;
     set(plan.ignored, SigHandler::SigIgn)?;
     set(plan.defaulted, SigHandler::SigDfl)
@@ -54,7 +72,7 @@ fn set(signals: &[Signal], handler: SigHandler) -> Result<(), Errno> {
     // No SA_RESTART: a blocked flock(2) has to come back and look at the flags.
     let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
     for signal in signals {
-        // SAFETY: the only handler is `note`, which does nothing but store to an atomic, and so is
+        // SAFETY: the only handler is `note`, which does nothing but load and store atomics, and so is
         // async-signal-safe.
         unsafe { sigaction(*signal, &action) }?;
     }
@@ -73,12 +91,13 @@ pub fn take(signal: Signal) -> bool {
     HANDLED
         .iter()
         .position(|s| *s == signal)
-        .is_some_and(|slot| CAME[slot].swap(false, Ordering::Relaxed))
+        .is_some_and(|slot| state().came[slot].swap(false, Ordering::Relaxed))
 }
 
 /// Whether `signal` came, without taking it.
 pub fn pending(signal: Signal) -> bool {
-    HANDLED.iter().position(|s| *s == signal).is_some_and(|slot| CAME[slot].load(Ordering::Relaxed))
+    let slot = HANDLED.iter().position(|s| *s == signal);
+    slot.is_some_and(|slot| state().came[slot].load(Ordering::Relaxed))
 }
 
 /// Sleeps until a descriptor is ready, a noted signal comes, or `limit` is over. A signal ends the
@@ -87,8 +106,9 @@ pub fn pending(signal: Signal) -> bool {
 pub fn wait(fds: &mut [PollFd<'_>], limit: Option<Duration>) -> Result<(), Errno> {
     let limit = limit.map(TimeSpec::from_duration);
     let woken = ppoll(fds, limit, Some(SigSet::empty()));
-    let ready = if matches!(woken, Ok(1..)) { READY.load(Ordering::Relaxed) + 1 } else { 0 };
-    READY.store(ready % READY_MAX, Ordering::Relaxed);
+    let before = &state().ready;
+    let ready = if matches!(woken, Ok(1..)) { before.load(Ordering::Relaxed) + 1 } else { 0 };
+    before.store(ready % READY_MAX, Ordering::Relaxed);
     match woken {
         Ok(_) if ready == READY_MAX => {
             // With a descriptor ready, ppoll(2) returns without delivering pending signals; one

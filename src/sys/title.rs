@@ -21,10 +21,12 @@ pub fn set(title: &str) {
 mod linux {
     #[cfg(target_env = "gnu")]
     use std::ffi::{c_char, c_int};
-    use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 
     static START: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
     static ROOM: AtomicUsize = AtomicUsize::new(0);
+    /// A child that was forked has no environment either, and writes nothing to know it.
+    static CLEARED: AtomicBool = AtomicBool::new(false);
 
     /// Notes, before `main`, where arguments and environment stand. glibc passes argc, argv and
     /// envp to the functions of `.init_array`; other C libraries do not, and there is no title there.
@@ -72,8 +74,11 @@ mod linux {
         if start.is_null() || room < 2 {
             return;
         }
-        // SAFETY: no other thread exists that could read the environment meanwhile.
-        unsafe { libc::clearenv() };
+        if !CLEARED.load(Ordering::Relaxed) {
+            CLEARED.store(true, Ordering::Relaxed);
+            // SAFETY: no other thread exists that could read the environment meanwhile.
+            unsafe { libc::clearenv() };
+        }
         // SAFETY: `note` stored the start and length of the memory that the kernel filled with
         // arguments and environment; it lives as long as the process, nothing points into the
         // environment any more (above), and the roles have read their arguments before.

@@ -389,6 +389,8 @@ mod tests {
         let say = Command::Say { id: id(), text: "hi".into() };
         assert_eq!(say.encode().as_str(), "{\"cmd\":\"say\",\"id\":\"Az-09_\",\"text\":\"hi\"}\n");
         let line = Command::Join(Join { start: Start::From(Offset(5)), ..join() }).encode();
+        // It never grew: what it held has left no copy elsewhere.
+        assert_eq!(line.capacity(), line.len());
         let expected = format!(
             "{{\"cmd\":\"join\",\"id\":\"{}\",\"secret\":\"{}\",\"session\":\"{}\",\"from\":5,\"client\":\"papaya/0.1.0\"}}\n",
             "a1".repeat(8),

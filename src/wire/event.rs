@@ -311,13 +311,29 @@ impl Event {
     }
 }
 
-/// Serialises into a buffer that does not grow for anything that carries a secret, so that no
-/// unwiped copy stays behind.
+/// Serialises into a buffer of just the size and a line's end, which does not grow, so that no unwiped
+/// copy of a secret stays behind.
 pub(super) fn to_json<T: Serialize>(value: &T) -> Zeroizing<String> {
-    let mut bytes = Vec::with_capacity(2048);
-    // Cannot fail: a Vec takes everything, and no map here has keys other than strings.
+    let mut length = Length(0);
+    // Neither can fail: both take everything, and no map here has keys other than strings.
+    let _ = serde_json::to_writer(&mut length, value);
+    let mut bytes = Vec::with_capacity(length.0 + 1);
     let _ = serde_json::to_writer(&mut bytes, value);
     Zeroizing::new(String::from_utf8(bytes).unwrap_or_default())
+}
+
+/// How many bytes were written.
+struct Length(usize);
+
+impl std::io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A reason as the word on the wire; the catch-all of newer words has none.
