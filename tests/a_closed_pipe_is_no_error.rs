@@ -8,6 +8,8 @@ use std::process::{Command, Stdio};
 
 use service::{PAPAYAD, Service};
 
+const SESSION: &str = env!("CARGO_BIN_EXE_papayad-session");
+
 #[test]
 fn no_command_minds_a_closed_pipe() {
     let service = Service::start("");
@@ -26,11 +28,12 @@ fn no_command_minds_a_closed_pipe() {
         &["log", "export"],
         &["sandbox", "show"],
     ];
-    for arguments in commands {
+    let session = (SESSION, &["--version"][..]);
+    for (program, arguments) in commands.iter().map(|c| (PAPAYAD, *c)).chain([session]) {
         let (nobody, pipe) = std::io::pipe().unwrap();
         drop(nobody);
-        let output = Command::new(PAPAYAD)
-            .args(*arguments)
+        let output = Command::new(program)
+            .args(arguments)
             .env("PAPAYAD_CONFIG", service.dir.path().join("papayad.toml"))
             .stdin(Stdio::null())
             .stdout(pipe)

@@ -220,7 +220,7 @@ fn no_room() {
     };
     assert_eq!(read_to_end(&mut clients[told]), [1], "it is told that it is busy");
     service.signal(Signal::SIGCONT);
-    service.wait_for_line(" is turned away: the launcher takes no more at the moment");
+    service.wait_for_line(" is turned away, since the launcher takes no more at the moment");
     drop(clients);
     let (status, _) = service.wait_for_status(|s, _| s["starting"] == 0);
     assert!(status["counters"]["refusals"]["busy"].as_u64() >= Some(1), "{status}");

@@ -226,7 +226,8 @@ impl Listener {
             }
             Err(problem) => {
                 if self.limits.news(source, Instant::now()) {
-                    self.report.notice(format_args!("{source} is turned away: {}", full(&problem)));
+                    self.report
+                        .notice(format_args!("{source} is turned away, since {}", full(&problem)));
                 }
                 self.turned_away.busy += 1;
                 turn_away(&client);

@@ -16,6 +16,7 @@ use nix::unistd::{geteuid, getpid};
 use super::recv;
 use crate::confine::{self, policy::rights};
 use crate::exit::{self, Exit, Failure};
+use crate::sys;
 
 /// Its file's name.
 pub const NAME: &str = "papayad-session";
@@ -31,6 +32,8 @@ pub fn main() -> u8 {
         return recv::run();
     }
     let mut arguments = std::env::args_os().skip(1);
+    // If it cannot be, it is as with any other program.
+    let _ = sys::signal::let_closed_pipes_fail();
     if arguments.next().is_some_and(|argument| argument == "--version") {
         return match exit::print(&format!("{VERSION}\n")) {
             Ok(()) => Exit::Ok as u8,

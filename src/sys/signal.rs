@@ -86,6 +86,12 @@ pub fn let_faults_kill() -> Result<(), Errno> {
     set(&[Signal::SIGSEGV, Signal::SIGBUS], SigHandler::SigDfl)
 }
 
+/// Has a write to a closed pipe be an error of the write, and not the end of the program. Rust's runtime
+/// does it where it begins the program.
+pub fn let_closed_pipes_fail() -> Result<(), Errno> {
+    set(&[Signal::SIGPIPE], SigHandler::SigIgn)
+}
+
 /// Whether `signal` came since the last call for it.
 pub fn take(signal: Signal) -> bool {
     HANDLED
