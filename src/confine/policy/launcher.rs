@@ -106,7 +106,7 @@ mod rules {
         ),
         allow("write", &[], "standard error in the foreground"),
         allow("ppoll", &[], "waits for all of them and for signals"),
-        allow("poll", &[], "the same; the runtime's start looks at 0 to 2 with it"),
+        allow("poll", &[], "whether there is more to hear, or room for a line, without a wait"),
         allow(
             "dup3",
             &[int(2, "flags", &[0])],

@@ -59,9 +59,8 @@ pub const RULES: &[Rule] = &[
     allow(
         "prlimit64",
         &[int(0, "pid", &[0]), int(1, "resource", &[libc::RLIMIT_STACK as i32])],
-        "the C library and the runtime ask for the stack's size",
+        "the C library asks for the stack's size",
     ),
-    allow("sched_getaffinity", &[], "the runtime asks for the stack's extent"),
     allow("uname", &[], "static C libraries ask for the kernel's version")
         .rare("the suite is not linked statically"),
     allow(
