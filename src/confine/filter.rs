@@ -160,9 +160,9 @@ fn assemble(
     Ok(shorten(SeccompFilter::new(rules, otherwise, matched, arch)?.try_into()?))
 }
 
-/// The same program with half as many instructions: each client has three, and goes through one or two at
-/// each call. A jump to a jump goes to its end, and one to an answer to the last of its kind that it
-/// reaches; what nobody comes to is left out. Jumps lead forward alone, and none becomes longer than the
+/// The same program with half as many instructions: each client has three of its own, besides the launcher's,
+/// and goes through them at each call. A jump to a jump goes to its end, and one to an answer to the last of
+/// its kind, where it reaches so far; what nobody comes to is left out. Jumps lead forward alone, and none becomes longer than the
 /// 255 instructions that fit into a conditional one: leaving out makes all shorter.
 fn shorten(mut program: BpfProgram) -> BpfProgram {
     loop {
@@ -190,7 +190,7 @@ enum Next {
 }
 
 fn next(program: &[sock_filter], at: usize) -> Next {
-    let sock_filter { code, jt, jf, k } = program[at].clone();
+    let sock_filter { code, jt, jf, k } = program[at];
     match u32::from(code) & 0x07 {
         libc::BPF_RET => Next::Nowhere,
         libc::BPF_JMP if u32::from(code) & 0xf0 == libc::BPF_JA => Next::Jump(at + 1 + k as usize),
@@ -251,25 +251,28 @@ fn left_out(program: &[sock_filter]) -> BpfProgram {
         kept.push(reached[at] && is_needed);
     }
     // How many before it are kept is the place of one, or of the next that is kept.
-    let place: Vec<usize> = (0..program.len()).map(|at| count(&kept[..at])).collect();
+    let places = kept.iter().scan(0, |before, kept| {
+        let place = *before;
+        *before += usize::from(*kept);
+        Some(place)
+    });
+    let place: Vec<usize> = places.collect();
+    // It was as long or longer, and did fit.
     let distance = |at: usize, target: usize| place[target] - place[at] - 1;
     let instructions = (0..program.len()).filter(|at| kept[*at]).map(|at| {
         let mut instruction = program[at].clone();
         match next(program, at) {
             Next::Jump(target) => instruction.k = distance(at, target) as u32,
             Next::Branch(yes, no) => {
-                (instruction.jt, instruction.jf) =
-                    (distance(at, yes) as u8, distance(at, no) as u8);
+                let (yes, no) = (distance(at, yes), distance(at, no));
+                debug_assert!(yes.max(no) <= usize::from(u8::MAX));
+                (instruction.jt, instruction.jf) = (yes as u8, no as u8);
             }
             Next::Nowhere | Next::Behind => {}
         }
         instruction
     });
     instructions.collect()
-}
-
-fn count(flags: &[bool]) -> usize {
-    flags.iter().filter(|flag| **flag).count()
 }
 
 /// A filter's rule is a conjunction, so a choice of values becomes one rule a choice. `first`: the

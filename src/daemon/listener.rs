@@ -226,8 +226,10 @@ impl Listener {
             }
             Err(problem) => {
                 if self.limits.news(source, Instant::now()) {
-                    self.report
-                        .notice(format_args!("{source} is turned away, since {}", full(&problem)));
+                    self.report.notice(format_args!(
+                        "{source} is turned away, since {}",
+                        why_not_handed_on(&problem)
+                    ));
                 }
                 self.turned_away.busy += 1;
                 turn_away(&client);
@@ -263,9 +265,9 @@ fn turn_away(client: &OwnedFd) {
     let _ = shutdown(client.as_raw_fd(), Shutdown::Write);
 }
 
-/// Why a connection cannot be handed on. The kernel counts what all of a user's processes have on its
-/// way, and compares it with the sender's limit of descriptors (unix(7)).
-fn full(problem: &ChannelError) -> String {
+/// Why a connection cannot be handed on. The kernel counts the descriptors that all of a user's processes
+/// have on their way, and compares them with the sender's limit (unix(7)).
+fn why_not_handed_on(problem: &ChannelError) -> String {
     match problem {
         ChannelError::WouldBlock | ChannelError::System(Errno::ETOOMANYREFS) => {
             "the launcher takes no more at the moment".to_owned()

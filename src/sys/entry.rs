@@ -1,8 +1,8 @@
 //! Where `papayad-session` begins on Linux with glibc: main(3) itself, without what Rust's runtime does
-//! before it. It would read `/proc/self/maps` and make a stack for the report of an overflow, which the
-//! first thing that RECV does is to switch off (`signal::let_faults_kill`), and leave two pages behind in
-//! each process of each client. Arguments are noted by the standard library before this, at glibc's word
-//! (`.init_array`); what is closed of descriptors 0 to 2 RECV looks at itself.
+//! before it. That would read `/proc/self/maps` and make a stack to report an overflow on, by a handler that
+//! RECV takes away again (`signal::let_faults_kill`), and leave two pages behind in each process of each
+//! client. Arguments are noted by the standard library before this, at glibc's word (`.init_array`); which of
+//! descriptors 0 to 2 are open RECV looks at itself; SIGPIPE is ignored by `session::main` where it matters.
 //!
 //! Of that program alone: a library must not have a `main`.
 #![allow(unsafe_code)]

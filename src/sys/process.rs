@@ -19,12 +19,15 @@ pub fn fork_role(role: impl FnOnce() -> std::convert::Infallible) -> Result<Pid,
     // every lock and allocator is in a consistent state.
     match unsafe { fork() }? {
         ForkResult::Parent { child } => Ok(child),
-        ForkResult::Child => {
-            // A panic must not unwind into the parent's frames, of which this is a copy.
-            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(role));
-            exit_now(101)
-        }
+        ForkResult::Child => in_child(role),
     }
+}
+
+/// All of a forked child's life.
+fn in_child(role: impl FnOnce() -> std::convert::Infallible) -> ! {
+    // A panic must not unwind into the parent's frames, of which this is a copy.
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(role));
+    exit_now(101)
 }
 
 /// A child of a confined process, which ends when its parent does, and of whose end the parent is
@@ -49,10 +52,7 @@ pub fn fork_bound(role: impl FnOnce() -> std::convert::Infallible) -> Result<Bou
     }
     // SAFETY: as in `fork_role`; there is no other thread that could hold a lock of the C library.
     match Errno::result(unsafe { _Fork() })? {
-        0 => {
-            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(role));
-            exit_now(101)
-        }
+        0 => in_child(role),
         pid => Ok(BoundChild { pid: Pid::from_raw(pid) }),
     }
 }
@@ -63,10 +63,7 @@ pub fn fork_bound(role: impl FnOnce() -> std::convert::Infallible) -> Result<Bou
     let mut process: RawFd = -1;
     // SAFETY: as in `fork_role`; the pointer is to an int of this frame.
     match Errno::result(unsafe { libc::pdfork(&raw mut process, libc::PD_CLOEXEC) })? {
-        0 => {
-            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(role));
-            exit_now(101)
-        }
+        0 => in_child(role),
         pid => Ok(BoundChild { pid: Pid::from_raw(pid), process: super::fd::own(process)? }),
     }
 }

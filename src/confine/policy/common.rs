@@ -40,7 +40,7 @@ pub const RULES: &[Rule] = &[
          debugger, SIGSTOP, or the freezer before a suspend",
     ),
     allow("rt_sigprocmask", &[], "SIGUSR1 is blocked outside the wait; vDSO getrandom since 2.41"),
-    allow("sigaltstack", &[], "the runtime removes its overflow stack at the end of main"),
+    allow("sigaltstack", &[], "papayad's runtime removes its overflow stack at the end of main"),
     allow("gettid", &[], "the runtime names the thread in the message of a panic"),
     allow(
         "fcntl",
@@ -74,6 +74,6 @@ pub const RULES: &[Rule] = &[
     allow(
         "madvise",
         &[int(2, "advice", &[MADV_DONTNEED, MADV_FREE, MADV_GUARD_INSTALL, MADV_GUARD_REMOVE])],
-        "heap and stack are given back once a filter is compiled; glibc 2.42 sets guard pages so",
+        "the heap is given back once a filter is compiled, the stack after loading one; glibc 2.42 sets guard pages so",
     ),
 ];
