@@ -160,10 +160,11 @@ fn assemble(
     Ok(shorten(SeccompFilter::new(rules, otherwise, matched, arch)?.try_into()?))
 }
 
-/// The same program with half as many instructions: each client has three of its own, besides the launcher's,
-/// and goes through them at each call. A jump to a jump goes to its end, and one to an answer to the last of
-/// its kind, where it reaches so far; what nobody comes to is left out. Jumps lead forward alone, and none becomes longer than the
-/// 255 instructions that fit into a conditional one: leaving out makes all shorter.
+/// The same program with half as many instructions: each client has three of its own, besides the
+/// launcher's, and goes through them at each call. A jump to a jump goes to its end, and one to an answer
+/// to the last of its kind, where it reaches so far; what nobody comes to is left out. Jumps lead forward
+/// alone, and none becomes longer than the 255 instructions that fit into a conditional one: leaving out
+/// makes all shorter.
 fn shorten(mut program: BpfProgram) -> BpfProgram {
     loop {
         let before = program.len();
@@ -237,17 +238,16 @@ fn left_out(program: &[sock_filter]) -> BpfProgram {
     let mut kept = Vec::with_capacity(program.len());
     reached[0] = true;
     for at in 0..program.len() {
-        let targets = match next(program, at) {
-            Next::Nowhere => [None, None],
-            Next::Jump(target) => [Some(target), None],
-            Next::Branch(yes, no) => [Some(yes), Some(no)],
-            Next::Behind => [Some(at + 1), None],
+        let (targets, is_needed) = match next(program, at) {
+            Next::Nowhere => ([None, None], true),
+            Next::Jump(target) => ([Some(target), None], target != at + 1),
+            Next::Branch(yes, no) => ([Some(yes), Some(no)], true),
+            Next::Behind => ([Some(at + 1), None], true),
         };
         if reached[at] {
             let targets = targets.into_iter().flatten();
             targets.for_each(|target| reached[target] = true);
         }
-        let is_needed = !matches!(next(program, at), Next::Jump(target) if target == at + 1);
         kept.push(reached[at] && is_needed);
     }
     // How many before it are kept is the place of one, or of the next that is kept.
@@ -424,7 +424,7 @@ mod tests {
         data.extend(args.iter().flat_map(|arg| [*arg as u32, (arg >> 32) as u32]));
         let (mut at, mut a) = (0, 0u32);
         loop {
-            let sock_filter { code, jt, jf, k } = program[at].clone();
+            let sock_filter { code, jt, jf, k } = program[at];
             at += 1;
             // linux/bpf_common.h: BPF_JMP with BPF_JA, BPF_JEQ, BPF_JGT, BPF_JGE.
             let holds = match code {

@@ -225,7 +225,7 @@ impl Listener {
                 self.limits.started(id, source);
             }
             Err(problem) => {
-                if self.limits.news(source, Instant::now()) {
+                if self.limits.is_news(source, Instant::now()) {
                     self.report.notice(format_args!(
                         "{source} is turned away, since {}",
                         why_not_handed_on(&problem)

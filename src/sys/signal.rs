@@ -82,7 +82,7 @@ fn set(signals: &[Signal], handler: SigHandler) -> Result<(), Errno> {
 /// Gives faults back to the system's default action: the runtime's handler for stack overflows
 /// would have to undo itself first, which no filter allows, so that a crash would look like a
 /// forbidden call. Inherited by fork; to be called before the confinement. (`papayad-session` has no such
-/// handler with glibc, and one that was ignored by who started it.)
+/// handler with glibc; but who started the service may have had these signals ignored.)
 pub fn let_faults_kill() -> Result<(), Errno> {
     set(&[Signal::SIGSEGV, Signal::SIGBUS], SigHandler::SigDfl)
 }

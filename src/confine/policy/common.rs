@@ -74,6 +74,7 @@ pub const RULES: &[Rule] = &[
     allow(
         "madvise",
         &[int(2, "advice", &[MADV_DONTNEED, MADV_FREE, MADV_GUARD_INSTALL, MADV_GUARD_REMOVE])],
-        "the heap is given back once a filter is compiled, the stack after loading one; glibc 2.42 sets guard pages so",
+        "the heap is given back once a filter is compiled, the stack after loading one; glibc 2.42 \
+         sets guard pages so",
     ),
 ];

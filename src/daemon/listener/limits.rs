@@ -165,7 +165,7 @@ impl Limits {
         } else {
             return Ok(());
         };
-        Err(Refusal { why, is_news: self.is_news(source, now) })
+        Err(Refusal { why, is_news: self.is_news(address, now) })
     }
 
     /// Random early drop, as sshd's MaxStartups: none below `begin`, `percent` at `begin`, all
@@ -186,16 +186,15 @@ impl Limits {
         (self.limits.startups.full / START_UPS_SHARE).max(1)
     }
 
-    /// Whether it was not said lately that somebody of this address is turned away.
-    pub fn news(&mut self, address: SocketAddr, now: Instant) -> bool {
-        self.is_news(Network::source(address.ip()), now)
-    }
-
-    fn is_news(&mut self, source: Network, now: Instant) -> bool {
-        if self.told.get(&source).is_some_and(|last| now.duration_since(*last) < NEWS) {
+    /// Whether it was not said lately that somebody of this address is turned away; now it is.
+    pub fn is_news(&mut self, address: SocketAddr, now: Instant) -> bool {
+        let source = Network::source(address.ip());
+        let lately = self.told.get(&source).is_some_and(|last| now.duration_since(*last) < NEWS);
+        if lately || self.told.len() >= PENALTIES_MAX {
             return false;
         }
-        self.told.len() < PENALTIES_MAX && self.told.insert(source, now).is_none_or(|_| true)
+        self.told.insert(source, now);
+        true
     }
 
     /// A connection was handed to the launcher.
