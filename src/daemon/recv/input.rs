@@ -20,6 +20,8 @@ pub enum InputError {
 pub struct Input {
     opener: Opener,
     sealed: Vec<u8>,
+    /// Where the frames begin that are not opened yet, and where they end.
+    sealed_start: usize,
     sealed_length: usize,
     /// How far each buffer was ever used: beyond that there is nothing to wipe, and no memory yet.
     sealed_used: usize,
@@ -36,6 +38,7 @@ impl Input {
         Self {
             opener,
             sealed: vec![0; HEADER + MAX_CIPHERTEXT],
+            sealed_start: 0,
             sealed_length: 0,
             sealed_used: 0,
             plain: vec![0; line_max + MAX_PLAINTEXT],
@@ -48,7 +51,7 @@ impl Input {
 
     /// Whether there is room for more bytes: not while a whole frame waits for the lines before it.
     pub fn has_space(&self) -> bool {
-        self.sealed_length < self.sealed.len()
+        self.sealed_length - self.sealed_start < self.sealed.len()
     }
 
     /// Wipes everything, the key included, in a process that must not have it. There is no room for
@@ -58,7 +61,8 @@ impl Input {
         self.wipe();
         (self.sealed, self.plain) = (Vec::new(), Vec::new());
         (self.sealed_used, self.plain_used) = (0, 0);
-        (self.sealed_length, self.plain_start, self.plain_length) = (0, 0, 0);
+        (self.sealed_start, self.sealed_length) = (0, 0);
+        (self.plain_start, self.plain_length) = (0, 0);
     }
 
     /// Takes fresh buffers where nothing waits in the old ones: what was used of them, as for the
@@ -84,6 +88,11 @@ impl Input {
 
     /// Where the next bytes from the client belong; see [`Input::has_space`].
     pub fn space(&mut self) -> &mut [u8] {
+        if self.sealed_start > 0 {
+            self.sealed.copy_within(self.sealed_start..self.sealed_length, 0);
+            self.sealed_length -= self.sealed_start;
+            self.sealed_start = 0;
+        }
         &mut self.sealed[self.sealed_length..]
     }
 
@@ -99,21 +108,24 @@ impl Input {
         if self.plain_length > self.line_max {
             return Ok(false);
         }
-        let frame =
-            next_frame(&self.sealed[..self.sealed_length]).map_err(|_| InputError::Frame)?;
-        let Some(length) = frame else { return Ok(false) };
-        let header = [self.sealed[0], self.sealed[1]];
+        let waiting = &mut self.sealed[self.sealed_start..self.sealed_length];
+        let Some(length) = next_frame(waiting).map_err(|_| InputError::Frame)? else {
+            return Ok(false);
+        };
+        let header = [waiting[0], waiting[1]];
         let text = self
             .opener
-            .open(header, &mut self.sealed[HEADER..length])
+            .open(header, &mut waiting[HEADER..length])
             .map_err(|_| InputError::Frame)?;
         let end = self.plain_length + text.len();
         self.plain[self.plain_length..end].copy_from_slice(text);
         wipe(text);
         self.plain_length = end;
         self.plain_used = self.plain_used.max(end);
-        self.sealed.copy_within(length..self.sealed_length, 0);
-        self.sealed_length -= length;
+        self.sealed_start += length;
+        if self.sealed_start == self.sealed_length {
+            (self.sealed_start, self.sealed_length) = (0, 0);
+        }
         Ok(true)
     }
 
@@ -183,6 +195,34 @@ mod tests {
             }
         }
         assert_eq!(lines, [b"one".to_vec(), b"two".to_vec(), b"".to_vec()]);
+    }
+
+    #[test]
+    fn frames_that_wait_are_kept_while_others_are_opened_and_more_arrive() {
+        let (mut sealer, mut input) = (Sealer::new([1; 32]), Input::new(Opener::new([1; 32]), 100));
+        let frames: Vec<_> =
+            (0..200).map(|n| frame(&mut sealer, format!("{n}\n").as_bytes())).collect();
+        let mut bytes = &frames.concat()[..];
+        let mut lines = Vec::new();
+        // Three frames come for each two that are opened, cut anywhere.
+        for opened in 0..frames.len() {
+            let more = bytes.len().min(31).min(input.space().len());
+            feed(&mut input, &bytes[..more]);
+            bytes = &bytes[more..];
+            assert_eq!(input.unseal(), Ok(true), "{opened}");
+            lines.extend(input.line().unwrap().map(<[u8]>::to_vec));
+            assert!(input.has_space());
+        }
+        let expected: Vec<_> = (0..200).map(|n| n.to_string().into_bytes()).collect();
+        assert_eq!(lines, expected);
+        assert_eq!((input.sealed_start, input.sealed_length, input.unseal()), (0, 0, Ok(false)));
+        // A buffer that is full has room again once a frame was opened.
+        let full = frame(&mut sealer, &[b'x'; MAX_PLAINTEXT]);
+        assert_eq!(full.len(), input.sealed.len());
+        feed(&mut input, &full);
+        assert!(!input.has_space());
+        assert_eq!(input.unseal(), Ok(true));
+        assert!(input.has_space() && input.space().len() == full.len());
     }
 
     #[test]
