@@ -203,7 +203,8 @@ impl Member {
 
     /// Sleeps; says which of client, keeper and SEND have something.
     fn wait(&self) -> Result<(bool, bool, bool), End> {
-        let held = if self.unsaid.is_empty() { self.allowance.held_for() } else { None };
+        let held =
+            if self.unsaid.is_empty() { self.allowance.held_for(Instant::now()) } else { None };
         let listen = self.unsaid.is_empty() && held.is_none() && self.input.has_space();
         let client = if listen { PollFlags::POLLIN } else { PollFlags::empty() };
         // Of SEND's end only its closing matters, and room when there is something to say.
@@ -242,13 +243,17 @@ impl Member {
         taken
     }
 
-    /// Carries out the client's lines until there are no more, or its allowance is used up.
+    /// Carries out the client's lines until there are no more, or its allowance is used up. They came
+    /// together, so they count at one time.
     fn take_lines(&mut self) -> Result<(), End> {
+        let now = Instant::now();
         loop {
-            while self.unsaid.is_empty() && self.allowance.held_for().is_none() {
+            while self.unsaid.is_empty() && self.allowance.held_for(now).is_none() {
                 let line = self.input.line().map_err(|_| End::Garbage("a line is too long"))?;
                 let Some(line) = line else { break };
                 let command = Command::parse(line);
+                // Whatever a client asks counts, or asking could be made a load.
+                self.allowance.take(now);
                 self.carry_out(command)?;
             }
             let more = self.input.unseal().map_err(|_| End::Garbage("a frame is damaged"))?;
@@ -259,8 +264,6 @@ impl Member {
     }
 
     fn carry_out(&mut self, command: Result<Command, CommandError>) -> Result<(), End> {
-        // Whatever a client asks counts, or asking could be made a load.
-        self.allowance.take();
         match command {
             Ok(Command::Say { id, text }) => self.post(id, Kind::Message, &text),
             Ok(Command::Notice { id, text }) if self.role == Role::Operator => {
@@ -509,19 +512,19 @@ impl Allowance {
         Self { unlimited, pause, burst: pause * burst.max(1), full_at: Instant::now() }
     }
 
-    fn take(&mut self) {
+    fn take(&mut self, now: Instant) {
         if self.unlimited {
             return;
         }
-        self.full_at = self.full_at.max(Instant::now()) + self.pause;
+        self.full_at = self.full_at.max(now) + self.pause;
     }
 
     /// How long nothing may be taken; `None` if something may be taken now.
-    fn held_for(&self) -> Option<Duration> {
+    fn held_for(&self, now: Instant) -> Option<Duration> {
         if self.unlimited {
             return None;
         }
-        let debt = self.full_at.saturating_duration_since(Instant::now());
+        let debt = self.full_at.saturating_duration_since(now);
         (debt + self.pause).checked_sub(self.burst).filter(|over| !over.is_zero())
     }
 }
@@ -532,19 +535,25 @@ mod tests {
 
     #[test]
     fn a_burst_is_free_and_then_the_rate_holds() {
-        let mut allowance = Allowance::new(Role::Member, 1, Duration::from_secs(3600), 3);
+        let second = Duration::from_secs(1);
+        let mut allowance = Allowance::new(Role::Member, 1, second, 3);
+        let now = Instant::now() + second;
         for _ in 0..3 {
-            assert!(allowance.held_for().is_none());
-            allowance.take();
+            assert_eq!(allowance.held_for(now), None);
+            allowance.take(now);
         }
-        let held = allowance.held_for().unwrap();
-        assert!(held > Duration::from_secs(3500) && held <= Duration::from_secs(3600), "{held:?}");
+        assert_eq!(allowance.held_for(now), Some(second));
+        assert_eq!(allowance.held_for(now + second / 4), Some(second * 3 / 4));
+        assert_eq!(allowance.held_for(now + second), None);
+        allowance.take(now + second);
+        assert_eq!(allowance.held_for(now + second), Some(second));
     }
 
     #[test]
     fn operators_are_not_held() {
         let mut allowance = Allowance::new(Role::Operator, 1, Duration::from_secs(3600), 1);
-        (0..100).for_each(|_| allowance.take());
-        assert!(allowance.held_for().is_none());
+        let now = Instant::now();
+        (0..100).for_each(|_| allowance.take(now));
+        assert_eq!(allowance.held_for(now), None);
     }
 }
