@@ -15,6 +15,7 @@ mod stall;
 #[path = "common/texts.rs"]
 mod texts;
 
+use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::process::Stdio;
@@ -23,6 +24,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill, raise};
 use nix::unistd::{Pid, pipe, write};
@@ -116,6 +118,44 @@ fn what_a_killed_recv_had_stored_is_rung_for() {
         }
         assert!(bob.seen == stored);
     }
+}
+
+/// Lines that came too fast are held back for a moment. If that moment passes while RECV waits for the
+/// log, it must not sleep until the client says something more: there is nothing more to be said.
+#[test]
+fn a_line_that_was_held_back_is_stored_though_its_time_came_while_the_log_was_locked() {
+    let service = Service::start("[limits]\nrate = \"1000/s\"\nburst = 1\n");
+    let token = read_token(&service.token("alice", &[]));
+    let (mut alice, _) = RawClient::join(service.address().port(), &token, 1);
+    let recv = service.recvs_of("alice")[0];
+    for round in 0..5 {
+        let log = File::open(service.state.join("room.log")).unwrap();
+        let lock = Flock::lock(log, FlockArg::LockExclusive).unwrap();
+        let line = |n: usize| {
+            let id = format!("{round}-{n}");
+            format!("{}\n", serde_json::json!({"cmd": "say", "id": id, "text": id}))
+        };
+        alice.say_bytes((0..3).map(line).collect::<String>().as_bytes());
+        while !waits_for_a_lock(recv) {
+            thread::yield_now();
+        }
+        // The first one is about to be stored; of the others, one is allowed each millisecond.
+        let passed = Instant::now() + Duration::from_millis(20);
+        while Instant::now() < passed {
+            thread::yield_now();
+        }
+        drop(lock);
+        alice.hear(&format!("\"id\":\"{round}-2\""));
+    }
+}
+
+/// Whether the process waits in flock(2), by proc_locks(5).
+fn waits_for_a_lock(pid: i32) -> bool {
+    let locks = std::fs::read_to_string("/proc/locks").unwrap();
+    locks.lines().any(|line| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        words.get(1) == Some(&"->") && words.iter().any(|word| word.parse() == Ok(pid))
+    })
 }
 
 #[test]

@@ -49,7 +49,7 @@ impl Input {
         }
     }
 
-    /// Whether there is room for more bytes: not while a whole frame waits for the lines before it.
+    /// Whether there is room for more bytes: always, unless a whole frame waits for the lines before it.
     pub fn has_space(&self) -> bool {
         self.sealed_length - self.sealed_start < self.sealed.len()
     }

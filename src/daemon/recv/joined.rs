@@ -58,6 +58,8 @@ struct Member {
     /// Control lines that SEND had no room for; while there are any, the client is not read.
     unsaid: VecDeque<Zeroizing<String>>,
     allowance: Allowance,
+    /// Whether lines may wait here for which there was no allowance, or no room for an answer.
+    held: bool,
     ticket_asked: Option<Instant>,
     trouble: Option<Instant>,
 }
@@ -136,6 +138,7 @@ impl Member {
             send_process,
             unsaid: VecDeque::new(),
             allowance: Allowance::new(role, settings.rate, settings.rate_per, settings.burst),
+            held: false,
             ticket_asked: None,
             trouble: None,
             recv,
@@ -203,9 +206,10 @@ impl Member {
 
     /// Sleeps; says which of client, keeper and SEND have something.
     fn wait(&self) -> Result<(bool, bool, bool), End> {
-        let held =
-            if self.unsaid.is_empty() { self.allowance.held_for(Instant::now()) } else { None };
-        let listen = self.unsaid.is_empty() && held.is_none() && self.input.has_space();
+        // What was held is carried out as soon as it can be, though that became so only meanwhile.
+        let held = (self.held && self.unsaid.is_empty())
+            .then(|| self.allowance.held_for(Instant::now()).unwrap_or_default());
+        let listen = self.unsaid.is_empty() && !self.held && self.input.has_space();
         let client = if listen { PollFlags::POLLIN } else { PollFlags::empty() };
         // Of SEND's end only its closing matters, and room when there is something to say.
         let room = if self.unsaid.is_empty() { PollFlags::empty() } else { PollFlags::POLLOUT };
@@ -248,18 +252,22 @@ impl Member {
     fn take_lines(&mut self) -> Result<(), End> {
         let now = Instant::now();
         loop {
-            while self.unsaid.is_empty() && self.allowance.held_for(now).is_none() {
-                let line = self.input.line().map_err(|_| End::Garbage("a line is too long"))?;
-                let Some(line) = line else { break };
-                let command = Command::parse(line);
-                // Whatever a client asks counts, or asking could be made a load.
-                self.allowance.take(now);
-                self.carry_out(command)?;
-            }
-            let more = self.input.unseal().map_err(|_| End::Garbage("a frame is damaged"))?;
-            if !more {
+            self.held = !self.unsaid.is_empty() || self.allowance.held_for(now).is_some();
+            if self.held {
                 return Ok(());
             }
+            let line = self.input.line().map_err(|_| End::Garbage("a line is too long"))?;
+            let Some(line) = line else {
+                match self.input.unseal() {
+                    Ok(true) => continue,
+                    Ok(false) => return Ok(()),
+                    Err(_) => return Err(End::Garbage("a frame is damaged")),
+                }
+            };
+            let command = Command::parse(line);
+            // Whatever a client asks counts, or asking could be made a load.
+            self.allowance.take(now);
+            self.carry_out(command)?;
         }
     }
 
