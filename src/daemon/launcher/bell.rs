@@ -1,13 +1,15 @@
 //! When the launcher rings the bell. Pure: it is told the time, the records and the listeners.
 //!
 //! Each ring wakes every SEND, so it costs as much as there are listeners, and what one record more
-//! costs in the same ring is next to nothing. So after a ring the bell rests where more than a handful
-//! listen, the longer the more. If many records came meanwhile, it then rings; if few did, it waits
-//! for a few together. A record after a silence is rung for at once, and in a small room so is each.
+//! costs in the same ring is next to nothing. So after a ring the bell rests, the longer the more
+//! listen. If many records came meanwhile, it then rings; if few did, it waits for a few together
+//! where more than a handful listen. A record after a silence is rung for at once. In a small room a
+//! silence counts for a while: so who answer each other are rung for at once, and only who rings
+//! without end is held to the rests.
 
 use std::time::{Duration, Instant};
 
-/// The rest after a ring, for each listener: about what waking one costs ...
+/// The rest after a ring, for each listener, and for at least two: about what waking one costs ...
 const REST: Duration = Duration::from_micros(20);
 /// ... which leaves time for the rest of the machine only if not too many listen.
 const REST_MAX: Duration = Duration::from_millis(500);
@@ -15,8 +17,11 @@ const REST_MAX: Duration = Duration::from_millis(500);
 /// notices.
 const REST_SQUARE: Duration = Duration::from_nanos(4250);
 const REST_SQUARE_MAX: Duration = Duration::from_millis(20);
-/// In a room of fewer there is no rest, and nobody waits for others' records.
+/// In a room of fewer nobody waits for others' records ...
 const SMALL: usize = 8;
+/// ... and the rests are kept on the whole: rings may come so long before their time. A timer would make
+/// a rest as short as theirs twice as long (PR_SET_TIMERSLACK(2const)).
+const AHEAD: Duration = Duration::from_millis(1);
 /// So many records at once, when the rest is over, are worth a ring ...
 const RUSH: usize = 5;
 /// ... and fewer are once so many have gathered, or after so long since the last ring: for each
@@ -27,6 +32,7 @@ const WAIT_MAX: Duration = Duration::from_millis(100);
 
 /// The bell's state.
 pub struct Bell {
+    /// When the rest began; in a small room up to [`AHEAD`] before it last rang.
     rang: Instant,
     rest: Duration,
     /// How long after the last ring a few records may wait for others.
@@ -75,7 +81,9 @@ impl Bell {
             return false;
         }
         let (rest, wait) = (rest(listeners), wait(listeners));
-        *self = Self { rang: now, rest, wait, waiting: 0, look: now + rest };
+        let ahead = if listeners < SMALL { AHEAD } else { Duration::ZERO };
+        let rang = now.checked_sub(ahead).map_or(now, |earliest| next.max(earliest));
+        *self = Self { rang, rest, wait, waiting: 0, look: rang + rest };
         true
     }
 
@@ -95,11 +103,8 @@ fn wait(listeners: usize) -> Duration {
 }
 
 fn rest(listeners: usize) -> Duration {
-    if listeners < SMALL {
-        return Duration::ZERO;
-    }
     // More than this many listeners reach both bounds.
-    let listeners = u32::try_from(listeners).unwrap_or(u32::MAX).min(30_000);
+    let listeners = u32::try_from(listeners).unwrap_or(u32::MAX).clamp(2, 30_000);
     let square = REST_SQUARE * listeners * listeners.min(100);
     square.min(REST_SQUARE_MAX).max((REST * listeners).min(REST_MAX))
 }
@@ -135,10 +140,31 @@ mod tests {
     #[test]
     fn a_few_in_an_exchange_wait_for_no_timer() {
         for listeners in 1..SMALL {
+            let (mut bell, mut now) = just_rung(listeners);
+            now += ms(1000);
+            for _ in 0..5 {
+                assert!(bell.is_awake(now) && bell.due(now).is_none());
+                bell.pulled(1);
+                assert!(bell.ring(now, listeners), "{listeners} listeners");
+                now += Duration::from_micros(20);
+            }
+        }
+    }
+
+    #[test]
+    fn who_rings_without_end_is_held_to_the_rests_in_a_small_room_too() {
+        for listeners in 1..SMALL {
             let (mut bell, rang) = just_rung(listeners);
-            assert!(bell.is_awake(rang));
-            bell.pulled(1);
-            assert!(bell.ring(rang, listeners), "{listeners} listeners");
+            let rings = (0..1_000_000).filter(|microseconds| {
+                let now = rang + ms(1000) + Duration::from_micros(*microseconds);
+                bell.is_awake(now) && {
+                    bell.pulled(4096);
+                    bell.ring(now, listeners)
+                }
+            });
+            let most = (ms(1000) + AHEAD).as_nanos() / rest(listeners).as_nanos();
+            let rings = rings.count() as u128;
+            assert!(rings <= most + 1 && rings >= most - 1, "{listeners}: {rings} of {most}");
         }
     }
 
@@ -209,6 +235,6 @@ mod tests {
     fn the_rest_grows_with_the_listeners_up_to_its_bounds() {
         let rests: Vec<_> = [0, 1, 2, 8, 64, 1000, 5000, 25_000, usize::MAX].map(rest).into();
         assert!(rests.is_sorted(), "{rests:?}");
-        assert_eq!((rests[0], rests[8]), (Duration::ZERO, REST_MAX));
+        assert_eq!((rests[0], rests[8]), (REST * 2, REST_MAX));
     }
 }
