@@ -4,6 +4,8 @@
 
 #[path = "common/people.rs"]
 mod people;
+#[path = "common/processes.rs"]
+mod processes;
 #[path = "common/random.rs"]
 mod random;
 #[path = "common/raw_client.rs"]
@@ -33,6 +35,7 @@ use papayachat::room::offset::Offset;
 use papayachat::sys::signal;
 use papayachat::wire::command::Start;
 use people::{Person, read_token};
+use processes::wait_until;
 use random::Random;
 use raw_client::{RawClient, join_line};
 use serde_json::Value;
@@ -136,9 +139,7 @@ fn a_line_that_was_held_back_is_stored_though_its_time_came_while_the_log_was_lo
             format!("{}\n", serde_json::json!({"cmd": "say", "id": id, "text": id}))
         };
         alice.say_bytes((0..3).map(line).collect::<String>().as_bytes());
-        while !waits_for_a_lock(recv) {
-            thread::yield_now();
-        }
+        wait_until("RECV waits for the log", || stall::waits_for_a_lock(recv));
         // The first one is about to be stored; of the others, one is allowed each millisecond.
         let passed = Instant::now() + Duration::from_millis(20);
         while Instant::now() < passed {
@@ -147,15 +148,6 @@ fn a_line_that_was_held_back_is_stored_though_its_time_came_while_the_log_was_lo
         drop(lock);
         alice.hear(&format!("\"id\":\"{round}-2\""));
     }
-}
-
-/// Whether the process waits in flock(2), by proc_locks(5).
-fn waits_for_a_lock(pid: i32) -> bool {
-    let locks = std::fs::read_to_string("/proc/locks").unwrap();
-    locks.lines().any(|line| {
-        let words: Vec<_> = line.split_whitespace().collect();
-        words.get(1) == Some(&"->") && words.iter().any(|word| word.parse() == Ok(pid))
-    })
 }
 
 #[test]

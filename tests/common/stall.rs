@@ -36,12 +36,21 @@ fn state(pid: i32) -> String {
     stat[stat.rfind(')').unwrap() + 1..].split_ascii_whitespace().next().unwrap().to_owned()
 }
 
+/// Whether it waits for one of the room's locks.
+pub fn waits_for_a_lock(pid: i32) -> bool {
+    is_listed(pid, &["->", "FLOCK"])
+}
+
+fn holds_a_lock(pid: i32) -> bool {
+    is_listed(pid, &["FLOCK"])
+}
+
 /// By the kernel's list (proc_locks(5)): `1: FLOCK ADVISORY WRITE 123 fe:00:456 0 EOF`, with `->`
 /// for those who wait. The service's processes lock nothing but the log and its gate.
-fn holds_a_lock(pid: i32) -> bool {
+fn is_listed(pid: i32, marks: &[&str]) -> bool {
     let list = std::fs::read_to_string("/proc/locks").unwrap();
     list.lines().any(|line| {
-        let words: Vec<&str> = line.split_ascii_whitespace().collect();
-        words.get(1) == Some(&"FLOCK") && words.get(4) == Some(&pid.to_string().as_str())
+        let words: Vec<&str> = line.split_ascii_whitespace().skip(1).collect();
+        words.starts_with(marks) && words.get(marks.len() + 2) == Some(&pid.to_string().as_str())
     })
 }
