@@ -61,10 +61,17 @@ def write(root, results):
         return statistics.median(found) if found else None
 
     def measured(phases):
-        """Which commit's they are, where there are several. `phases`: a regular expression."""
-        all_of_them = {r["commit"] for r in results}
-        of_phase = dict.fromkeys(r["commit"] for r in results if re.fullmatch(phases, r["phase"]))
-        return f"\nCommit {' and '.join(of_phase)}.\n" if len(all_of_them) > 1 and of_phase else ""
+        """Which commit's they are, where there are several; of the later ones, which phases. `phases`: a regular
+        expression."""
+        phases_of = {}
+        for r in results:
+            if re.fullmatch(phases, r["phase"]):
+                phases_of.setdefault(r["commit"], {})[r["phase"]] = True
+        if len({r["commit"] for r in results}) == 1 or not phases_of:
+            return ""
+        first, *later = phases_of
+        later = [f"; {commit} for {', '.join(phases_of[commit])}" for commit in later]
+        return f"\nCommit {first}{''.join(later)}.\n"
 
     last = results[-1]
     most = 1 + max(r["repetition"] for r in results)
