@@ -13,6 +13,7 @@ use std::io::Write;
 use std::net::Shutdown;
 use std::path::PathBuf;
 
+use nix::sys::socket::{setsockopt, sockopt};
 use papayachat::token::Token;
 use papayachat::wire::event::{ByeReason, Event, Refusal, Rejection};
 use papayachat::wire::handshake::{HELLO_LEN, NkInitiator, Status, VERSION, generate_static};
@@ -509,6 +510,27 @@ impl Random {
             }
         }
     }
+}
+
+/// Whoever is over its rate is not read, until its buffer has room and its time has come. If it resets the
+/// connection meanwhile, that must not be asked for again and again for all that time.
+#[test]
+fn who_floods_and_resets_is_gone_at_once_however_long_it_had_to_wait() {
+    let edge = Edge::open("[limits]\nburst = 2\nrate = \"1/h\"\n[log]\npresence = false");
+    let mut alice = edge.joined(7);
+    let line = |n: usize| format!("{{\"cmd\":\"say\",\"id\":\"{n}\",\"text\":\"flood {n}\"}}\n");
+    // Two are allowed and the third is held, in front of a frame that takes half of RECV's buffer.
+    let mut bytes = alice.seal((0..3).map(line).collect::<String>().as_bytes());
+    bytes.extend(alice.seal(" ".repeat(30_000).as_bytes()));
+    write(&mut alice.stream, &bytes);
+    alice.hear("flood 1");
+    // As much as the system takes, which is more than the other half.
+    alice.stream.set_nonblocking(true).unwrap();
+    while alice.stream.write(&[0; 4096]).is_ok() {}
+    let reset = libc::linger { l_onoff: 1, l_linger: 0 };
+    setsockopt(&alice.stream, sockopt::Linger, &reset).unwrap();
+    drop(alice);
+    edge.service.wait_for_status(|_, clients| !clients.iter().any(|c| c["name"] == "alice"));
 }
 
 #[test]

@@ -195,11 +195,15 @@ impl Member {
         if keeper {
             self.hear_keeper()?;
         }
-        if client
-            && self.input.has_space()
-            && let Some(length) = read_client(&self.recv.client, self.input.space())?
-        {
-            self.input.filled(length);
+        if client {
+            // Without room it was not asked for more, so it has hung up: it would be ready again and
+            // again, and nothing that is held can be answered any more.
+            if !self.input.has_space() {
+                return Err(End::Gone);
+            }
+            if let Some(length) = read_client(&self.recv.client, self.input.space())? {
+                self.input.filled(length);
+            }
         }
         self.carry_out_all()
     }
