@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use client::{Client, Joined};
-use measure::{Cgroup, Latencies};
+use measure::{Cgroup, Latencies, own_cpu};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use serde_json::json;
 
@@ -121,7 +121,7 @@ fn talk(clients: &mut [Client], plan: &Plan, group: &Cgroup) -> Option<serde_jso
     let (mut sent, mut under_way) = (Vec::<Instant>::new(), vec![0usize; count]);
     let mut latencies = Latencies::default();
     let mut events = vec![EpollEvent::empty(); 512];
-    let (start, cpu) = (Instant::now(), group.cpu());
+    let (start, cpu, own) = (Instant::now(), group.cpu(), own_cpu());
     let end = start + Duration::from_secs_f64(plan.seconds);
     let mut last = start;
     loop {
@@ -192,6 +192,7 @@ fn talk(clients: &mut [Client], plan: &Plan, group: &Cgroup) -> Option<serde_jso
         "deliveries_per_second": deliveries / took,
         "cpu_us_per_delivery": (group.cpu() - cpu) / 1e3 / deliveries,
         "cpu_percent": (group.cpu() - cpu) / 1e7 / took,
+        "load_cpu_percent": (own_cpu() - own) / 1e7 / took,
         "p50_ms": latencies.quantile(0.5), "p99_ms": latencies.quantile(0.99),
         "p999_ms": latencies.quantile(0.999), "max_ms": latencies.quantile(1.0),
     }))
