@@ -16,6 +16,9 @@ RELEASE, LEVEL = "6.12.", "landlock-6"
 # Seconds for all of it.
 PATIENCE = 3600
 PORT = 7722
+ARGUMENTS = ("tsc=reliable", "mitigations=off", "no_timer_check")
+# Of the processor, the server and the load generator together: with more, messages would wait for it.
+MOST_USED = 90
 # What shows that its clock counts instructions: a program that takes so many, and how far off that may be.
 COUNTED = 500_000_000
 EXACT = 0.01
@@ -29,7 +32,7 @@ _start:
     xor %edi, %edi
     syscall
 """
-# Without instructions that copy any number of bytes: the emulator counts one for each byte.
+# Without those that make the kernel and the C library copy a byte a repetition, each of which the emulator counts.
 PROCESSOR = "max,-erms,-fsrm,-fzrm,-fsrs"
 
 
@@ -39,7 +42,7 @@ def missing():
         return "only root can make a system's tree"
     if os.uname().machine != "x86_64":
         return "the machine is one of x86_64"
-    for tool in ("qemu-system-x86_64", "mkfs.ext4", "strip", "cc"):
+    for tool in ("qemu-system-x86_64", "mkfs.ext4", "strip", "cc", "setpriv"):
         if not shutil.which(tool):
             return f"{tool} is missing; tests/kernels.sh --install installs it"
     if not kernel():
@@ -47,7 +50,13 @@ def missing():
 
 
 def kernel():
-    return next(TREE.glob(f"boot/vmlinuz-{RELEASE}*"), None)
+    return max(TREE.glob(f"boot/vmlinuz-{RELEASE}*"), default=None)
+
+
+def machine():
+    """What counts."""
+    emulator = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    return f"{emulator}, {PROCESSOR}, one processor, Linux {kernel().name.removeprefix('vmlinuz-')} with {' '.join(ARGUMENTS)}"
 
 
 def measure(servers, phases, programs, guest):
@@ -72,7 +81,8 @@ def measure(servers, phases, programs, guest):
                         load = [programs[0], server.protocol, f"127.0.0.1:{server.port}", server.token, *arguments]
                         words = (name, server.name, server.dir, server.port, " ".join(command), " ".join(map(str, load)))
                         runs.write("\t".join(map(str, words)) + "\n")
-        yield from results(boot(root, work))
+        expected = [(name, server.name) for name, (_, wanted) in phases.items() for server in servers if server.name in wanted]
+        yield from results(boot(root, work), expected)
 
 
 def copy_tree(root):
@@ -112,12 +122,14 @@ def boot(root, work):
         "qemu-system-x86_64", "-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off", "-cpu", PROCESSOR, "-smp", "1",
         "-m", "3072", "-no-reboot", "-display", "none", "-serial", f"file:{console}", "-monitor", "none", "-nic", "none",
         "-drive", f"file={disk},format=raw,if=virtio,cache=unsafe", "-kernel", kernel(), "-initrd", TREE / f"boot/initrd.img-{release}",
-        "-append", "root=/dev/vda rw console=ttyS0 panic=-1 quiet no_timer_check tsc=reliable mitigations=off init=/guest"]
-    subprocess.run(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True, timeout=PATIENCE)
+        "-append", f"root=/dev/vda rw console=ttyS0 panic=-1 quiet init=/guest {' '.join(ARGUMENTS)}"]
+    ended = subprocess.run(["setpriv", "--pdeathsig", "KILL", *command], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=PATIENCE)
+    if ended.returncode:
+        raise SystemExit(f"benches/run: the machine that counts instructions failed: {ended.stderr}")
     return console.read_text(errors="replace").replace("\r", "").splitlines()
 
 
-def results(said):
+def results(said, expected):
     """(phase, server's name, result) of each run; ends the program if the machine did not do all, or does not count."""
     told = lambda what: [line.removeprefix(what).split("\t") for line in said if line.startswith(what)]
     loops = [int(loop) for [loop] in told("loop: ")]
@@ -125,5 +137,17 @@ def results(said):
         raise SystemExit("benches/run: the machine that counts instructions failed:\n" + "\n".join(said[-60:]))
     if abs(loops[0] / COUNTED - 1) > EXACT:
         raise SystemExit(f"benches/run: it does not count instructions: {loops[0]} for {COUNTED}")
-    for phase, server, result in told("result: "):
-        yield phase, server, json.loads(result)
+    found = told("result: ")
+    if [(phase, server) for phase, server, _ in found] != expected:
+        raise SystemExit(f"benches/run: the machine that counts instructions did not run all, but {found}")
+    for phase, server, result in found:
+        result = json.loads(result)
+        used = result["cpu_percent"] + result["load_cpu_percent"]
+        if result["cpu_us_per_delivery"] <= 0 or used > MOST_USED:
+            raise SystemExit(f"benches/run: {phase}, {server}: the machine was used to {used} %: {result}")
+        looks = {moment: {} for moment in ("before", "after")}
+        for _, moment, role, *numbers in (line for line in told("role: ") if line[0] == phase):
+            looks[moment][role] = [int(number) for number in numbers]
+        roles = {role: {"processes": after[0], "instructions": after[1] - before[1], "wakes": after[2] - before[2]}
+                 for role, after in looks["after"].items() for before in [looks["before"][role]]}
+        yield phase, server, result | ({"roles": roles} if roles else {})

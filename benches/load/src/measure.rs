@@ -24,7 +24,8 @@ impl Cgroup {
     fn read(&self, controller: &str, file: &str) -> f64 {
         let Some(name) = &self.0 else { return 0.0 };
         let path = format!("/sys/fs/cgroup/{controller}/{name}/{file}");
-        fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0.0)
+        let text = fs::read_to_string(path).expect("the server's control group");
+        text.trim().parse().expect("a number")
     }
 
     /// Processor time in nanoseconds.
@@ -32,11 +33,12 @@ impl Cgroup {
         self.read("cpuacct", "cpuacct.usage")
     }
 
-    /// Memory in bytes, the kernel's for the group included, what files have in the page cache not.
+    /// Memory in bytes, the kernel's for the group included, what files have in the page cache not; 0 where
+    /// that is not accounted for.
     pub fn memory(&self) -> f64 {
         let Some(name) = &self.0 else { return 0.0 };
         let path = format!("/sys/fs/cgroup/memory/{name}/memory.stat");
-        let stat = fs::read_to_string(path).unwrap_or_default();
+        let Ok(stat) = fs::read_to_string(path) else { return 0.0 };
         let cache: f64 = stat
             .lines()
             .filter_map(|line| line.strip_prefix("total_cache "))

@@ -1,7 +1,8 @@
-//! papayachat's processes and nothing else: a RECV and a SEND for each client, one log under flock(2), and the
-//! launcher with its bell, in plain text: no encryption, no confinement, no gate, no tokens, no
-//! search for torn records. What papayad needs beyond this is the price of those; what this needs is
-//! the price of processes. `bare ADDRESS LOG`; speaks the benchmarks' line protocol.
+//! papayachat's processes and nothing else: a RECV and a SEND for each client, both forked, one log under
+//! flock(2), and the launcher with its bell, in plain text: no encryption, no confinement, no gate, no
+//! tokens, no JSON, no times, no search for torn records, no keeper and nobody who flushes the log. What
+//! papayad needs beyond this is the price of those; what this needs is the price of processes.
+//! `bare ADDRESS LOG`; speaks the benchmarks' line protocol.
 
 use std::convert::Infallible;
 use std::fs::{File, OpenOptions};
@@ -11,10 +12,11 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Instant;
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, pipe2};
 use papayachat::sys::process::{die_with_parent, exit_now, fork_role};
 use papayachat::sys::signal::{Plan, apply, ready, take, wait};
 
@@ -26,8 +28,8 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     let (address, log) = (arguments.next().expect("an address"), arguments.next().expect("a log"));
     let listener = TcpListener::bind(address).expect("a free port");
-    let (mut pulls, pull) = std::io::pipe().expect("a pipe");
-    let plan = Plan { noted: &[], ignored: &[Signal::SIGUSR1, Signal::SIGCHLD], defaulted: &[] };
+    let (pulls, pull) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).expect("a pipe");
+    let plan = Plan { noted: &[Signal::SIGCHLD], ignored: &[Signal::SIGUSR1], defaulted: &[] };
     apply(&plan).expect("signals");
     let (mut bell, mut clients) = (bell::Bell::new(Instant::now()), 0);
     let mut buffer = [0; 64 << 10];
@@ -38,13 +40,20 @@ fn main() {
         let mut fds =
             [PollFd::new(pulls.as_fd(), heard), PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
         wait(&mut fds, limit).expect("ppoll");
-        let [pulled, connected] = [ready(&fds[0]), ready(&fds[1])];
-        if pulled {
-            bell.pulled(pulls.read(&mut buffer).expect("the bell"));
+        let connected = ready(&fds[1]);
+        if take(Signal::SIGCHLD) {
+            while matches!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::Exited(..))) {
+                clients -= 1;
+            }
         }
         let now = Instant::now();
-        if bell.is_awake(now) && bell.ring(now, clients) {
-            kill(Pid::from_raw(0), Signal::SIGUSR1).expect("kill");
+        if bell.is_awake(now) {
+            if let Ok(records) = nix::unistd::read(&pulls, &mut buffer) {
+                bell.pulled(records);
+            }
+            if bell.ring(now, clients) {
+                kill(Pid::from_raw(0), Signal::SIGUSR1).expect("kill");
+            }
         }
         if connected {
             let (stream, _) = listener.accept().expect("a connection");
@@ -61,6 +70,8 @@ fn main() {
 
 fn recv(mut stream: TcpStream, log: &Path, bell: std::os::fd::BorrowedFd<'_>) -> Infallible {
     stream.set_nodelay(true).expect("TCP_NODELAY");
+    let plan = Plan { noted: &[], ignored: &[Signal::SIGUSR1, Signal::SIGCHLD], defaulted: &[] };
+    apply(&plan).expect("signals");
     let (mut buffer, mut text) = (vec![0; 64 << 10], Vec::new());
     let mut name = String::new();
     let mut file = OpenOptions::new().append(true).create(true).open(log).expect("the log");
@@ -97,7 +108,8 @@ fn recv(mut stream: TcpStream, log: &Path, bell: std::os::fd::BorrowedFd<'_>) ->
             let mut locked = Flock::lock(file, FlockArg::LockExclusive).expect("flock");
             locked.write_all(&records).expect("space");
             file = locked.unlock().expect("flock");
-            nix::unistd::write(bell, &vec![b'!'; said]).expect("the bell");
+            // One that is full has been rung.
+            let _ = nix::unistd::write(bell, &vec![b'!'; said]);
         }
     }
 }
