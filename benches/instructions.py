@@ -149,4 +149,6 @@ def results(said, expected):
             looks[moment][role] = [int(number) for number in numbers]
         roles = {role: {"processes": after[0], "instructions": after[1] - before[1], "wakes": after[2] - before[2]}
                  for role, after in looks["after"].items() for before in [looks["before"][role]]}
+        if ("roles" in phase) != bool(roles):
+            raise SystemExit(f"benches/run: {phase}: no roles were seen: {said[-20:]}")
         yield phase, server, result | ({"roles": roles} if roles else {})
