@@ -20,20 +20,24 @@ each client and message. ngircd (with TLS) and inspircd (plain) come from Debian
 purpose; they keep no log, send nobody its own words (so the order is compared speaker by speaker, and a delivery less
 is counted for each message), and lines of IRC are too short for the paper's experiment. The bare processes
 (`benches/load/src/bin/bare.rs`) are papayad's processes and its bell with nothing in them: plain text, a log under
-flock(2), no token, no confinement, no JSON, nobody who flushes the log. Processor time is that of the server's control group, all its processes and what the kernel did for them.
+flock(2), no token, no confinement, no JSON, nobody who flushes the log. Processor time is that of the server's control
+group, all its processes and what the kernel did for them.
 """
 
 INSTRUCTIONS = """
 ## Instructions
 
 This machine's processor counts none, so they are counted in a virtual one whose clock is its instructions
-(`benches/instructions.py`; QEMU's icount: one nanosecond each, tried once with a program of {counted:,}), by the server's
-control group, the kernel's included; interrupts are charged to whoever runs. An instruction that repeats itself counts once for
-each repetition; the two that copy single bytes are hidden from kernel and C library. {machine}. That kernel reaches the
-sandbox level "landlock-6" (all but its audit log of refusals); the programs are the same. One run each; Node and
-the IRC servers are not in that machine. papayad and the bare processes gather messages, and the others do not: what
-that saves in instructions it costs in latency, which is in the tables above. With the goroutines, 500 messages a second
-take nearly all of that processor, with the load generator's part; no message of any run took 200 ms.
+(`benches/instructions.py`; QEMU's icount: one nanosecond each, tried once with a program of {counted:,}), by the
+server's control group, the kernel's included; interrupts are charged to whoever runs. An instruction that repeats
+itself counts once for each repetition; those that copy single bytes are hidden from kernel and C library.
+
+{machine}.
+
+That kernel reaches the sandbox level "landlock-6" (all but its audit log of refusals); the programs are the same. One
+run each; Node and the IRC servers are not in that machine. papayad and the bare processes gather messages, and the others do not: what that
+saves in instructions it costs in latency, which is in the tables above. With the goroutines, 500 messages a second take
+nearly all of that processor, with the load generator's part; no message of any run took 200 ms.
 
 Thousands a delivery, of 100 bytes:
 {measured}
