@@ -6,6 +6,7 @@ The machine has one processor and Debian's newest kernel of tests/kernels.sh, wh
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -13,6 +14,8 @@ import tempfile
 TREE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "/var/cache")) / "papayachat-tests/bookworm-kernels"
 # What the kernel reaches; see tests/machines.sh.
 RELEASE, LEVEL = "6.12.", "landlock-6"
+# The oldest emulator; see tests/machines.sh.
+OLDEST = 10
 # Seconds for all of it.
 PATIENCE = 3600
 PORT = 7722
@@ -42,11 +45,21 @@ def missing():
         return "only root can make a system's tree"
     if os.uname().machine != "x86_64":
         return "the machine is one of x86_64"
-    for tool in ("qemu-system-x86_64", "mkfs.ext4", "strip", "cc", "setpriv"):
+    if emulator() < OLDEST:
+        return f"qemu-system-x86_64 is missing or older than {OLDEST}; tests/kernels.sh --install installs it"
+    for tool in ("mkfs.ext4", "strip", "cc", "setpriv"):
         if not shutil.which(tool):
             return f"{tool} is missing; tests/kernels.sh --install installs it"
     if not kernel():
         return f"{TREE} is missing; tests/kernels.sh makes it"
+
+
+def emulator():
+    """Its major version; 0 where it is not."""
+    if not shutil.which("qemu-system-x86_64"):
+        return 0
+    said = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=True).stdout
+    return int(re.match(r"QEMU emulator version (\d+)", said)[1])
 
 
 def kernel():

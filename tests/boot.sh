@@ -46,7 +46,7 @@ for tool in debootstrap dpkg-deb cargo; do
     command -v "$tool" >/dev/null || not_run "$tool is missing"
 done
 if [ -n "$with_kernels" ]; then
-    if ! command -v qemu-system-x86_64 >/dev/null || ! command -v debugfs >/dev/null || ! [ -e "$kernels_tree" ]; then
+    if ! have_emulator || ! command -v debugfs >/dev/null || ! [ -e "$kernels_tree" ]; then
         not_run "the kernels or the emulator are missing; tests/kernels.sh --install makes both"
     fi
 else

@@ -29,7 +29,7 @@ install_tools() {
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -q
     apt-get install -q -y --no-install-recommends debootstrap e2fsprogs
-    if ! command -v qemu-system-x86_64 >/dev/null; then
+    if ! have_emulator; then
         # The suite's backports have an emulator that knows all of `-cpu max`.
         # shellcheck disable=SC2016 # apt's own variable.
         uri=$(apt-get indextargets --format '$(REPO_URI)' "Codename: $suite" | sed -n 1p)
@@ -54,9 +54,10 @@ while [ $# -gt 0 ]; do
 done
 
 [ "$(id -u)" -eq 0 ] || not_run "only root can make a system's tree"
-for tool in debootstrap qemu-system-x86_64 mkfs.ext4 strip; do
+for tool in debootstrap mkfs.ext4 strip; do
     command -v "$tool" >/dev/null || not_run "$tool is missing; tests/kernels.sh --install installs it"
 done
+have_emulator || not_run "qemu-system-x86_64 is missing or older than 10; tests/kernels.sh --install installs it"
 if [ "${PAPAYA_MOUNTS-}" != private ]; then
     # What is mounted below goes with this process.
     exec env PAPAYA_MOUNTS=private unshare --mount --propagation private "$0" \

@@ -9,6 +9,13 @@ kernels=("6.1. landlock-2" "6.12. landlock-6")
 # Seconds for one machine, which is emulated, from its start to its end.
 patience=1200
 
+# Whether the emulator is there, and not too old: with 7.2 (Debian 12's own) the kernels panic, 10 does.
+have_emulator() {
+    local major
+    major=$(qemu-system-x86_64 --version 2>/dev/null | sed -n 's/^QEMU emulator version \([0-9]*\)\..*/\1/p')
+    [ "${major:-0}" -ge 10 ]
+}
+
 # A disk with all that is in a tree.
 make_disk() { # TREE DISK
     truncate -s 2G "$2"
