@@ -45,7 +45,7 @@ def missing():
         return "only root can make a system's tree"
     if os.uname().machine != "x86_64":
         return "the machine is one of x86_64"
-    if emulator() < OLDEST:
+    if emulator()[1] < OLDEST:
         return f"qemu-system-x86_64 is missing or older than {OLDEST}; tests/kernels.sh --install installs it"
     for tool in ("mkfs.ext4", "strip", "cc", "setpriv"):
         if not shutil.which(tool):
@@ -55,11 +55,11 @@ def missing():
 
 
 def emulator():
-    """Its major version; 0 where it is not."""
+    """What it calls itself, and its major version; nothing and 0 where it is not."""
     if not shutil.which("qemu-system-x86_64"):
-        return 0
+        return "", 0
     said = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=True).stdout
-    return int(re.match(r"QEMU emulator version (\d+)", said)[1])
+    return said.splitlines()[0], int(re.match(r"QEMU emulator version (\d+)", said)[1])
 
 
 def kernel():
@@ -68,8 +68,7 @@ def kernel():
 
 def machine():
     """What counts."""
-    emulator = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
-    return f"{emulator}, {PROCESSOR}, one processor, Linux {kernel().name.removeprefix('vmlinuz-')} with {' '.join(ARGUMENTS)}"
+    return f"{emulator()[0]}, {PROCESSOR}, one processor, Linux {kernel().name.removeprefix('vmlinuz-')} with {' '.join(ARGUMENTS)}"
 
 
 def measure(servers, phases, programs, guest):
@@ -87,15 +86,14 @@ def measure(servers, phases, programs, guest):
         subprocess.run(["cc", "-nostdlib", "-static", "-x", "assembler", "-", "-o", root / "loop"], input=LOOP, text=True, check=True)
         shutil.copy(guest, root / "guest")
         commands = [configured(server, work / f"server{number}", PORT + number, root) for number, server in enumerate(servers)]
-        with open(root / "runs", "w") as runs:
-            for name, (arguments, wanted) in phases.items():
-                for server, command in zip(servers, commands):
-                    if server.name in wanted:
-                        load = [programs[0], server.protocol, f"127.0.0.1:{server.port}", server.token, *arguments]
-                        words = (name, server.name, server.dir, server.port, " ".join(command), " ".join(map(str, load)))
-                        runs.write("\t".join(map(str, words)) + "\n")
-        expected = [(name, server.name) for name, (_, wanted) in phases.items() for server in servers if server.name in wanted]
-        yield from results(boot(root, work), expected)
+        runs = [(name, arguments, server, command) for name, (arguments, wanted) in phases.items()
+                for server, command in zip(servers, commands) if server.name in wanted]
+        with open(root / "runs", "w") as lines:
+            for name, arguments, server, command in runs:
+                load = [programs[0], server.protocol, f"127.0.0.1:{server.port}", server.token, *arguments]
+                words = (name, server.name, server.dir, server.port, " ".join(command), " ".join(map(str, load)))
+                lines.write("\t".join(map(str, words)) + "\n")
+        yield from results(boot(root, work), [(name, server.name) for name, _, server, _ in runs])
 
 
 def copy_tree(root):
